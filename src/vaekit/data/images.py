@@ -1,0 +1,130 @@
+"""Images in memory: packed uint8 with labels, and the description of a data set that models are sized from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaekit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images.
+
+    Attributes:
+        pixels: (n, height, width, channels), uint8 0 to 255, or float32 in [0, 1].
+        labels: int64 (n,), or None.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def select(self, index: Tensor) -> Images:
+        """The images at `index`, in that order."""
+        return Images(self.pixels[index], None if self.labels is None else self.labels[index])
+
+    def to(self, device: torch.device | str) -> Images:
+        return Images(self.pixels.to(device), None if self.labels is None else self.labels.to(device))
+
+    def unit(self, index: Tensor | None = None) -> Tensor:
+        """Float images (n, channels, height, width) in [0, 1], channels_last in memory."""
+        pixels = self.pixels if index is None else self.pixels.index_select(0, index)
+        pixels = pixels.permute(0, 3, 1, 2)
+        return pixels.to(torch.float32).mul_(1.0 / 255.0) if pixels.dtype == torch.uint8 else pixels
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a model must know of its data; it travels with the weights.
+
+    Attributes:
+        name: the set's name, or the path it was read from.
+        shape: (channels, height, width).
+        class_names: one for each label; empty without labels.
+        binary: whether every pixel is 0 or 1, so that a Bernoulli likelihood is a probability.
+        num_train: number of training images.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    class_names: tuple[str, ...] = ()
+    binary: bool = False
+    num_train: int = 0
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training, validation and test images; validation and test may be absent."""
+
+    info: DataInfo
+    train: Images
+    val: Images | None
+    test: Images | None
+
+    def named(self, split: str) -> Images:
+        """The split called train, val or test.
+
+        Raises:
+            InputError: when the data have no such split.
+        """
+        images = {"train": self.train, "val": self.val, "test": self.test}[split]
+        if images is None:
+            raise InputError(f"split {split!r} is empty for {self.info.name!r}; choose another with --split")
+        return images
+
+
+def pack(array: np.ndarray, labels: np.ndarray | None, name: str) -> Images:
+    """Checked `Images` from an array (n, height, width) or (n, height, width, channels).
+
+    Whole numbers must lie in 0 to 255, fractions in 0 to 1.
+
+    Raises:
+        InputError: naming what is wrong and where.
+    """
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or 0 in array.shape:
+        raise InputError(
+            f"{name}: shape {array.shape} is not (images, height, width) or (images, height, width, channels)"
+        )
+    if array.shape[1] > array.shape[3] * 64 and array.shape[3] > 64:
+        raise InputError(f"{name}: shape {array.shape} has {array.shape[3]} channels; give the channels last")
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind in "ui":
+        if array.min() < 0 or array.max() > 255:
+            raise InputError(f"{name}: values from {array.min()} to {array.max()} are out of range; give 0 to 255")
+        array = array.astype(np.uint8, copy=False)
+    elif array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            where = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise InputError(f"{name}: image {where} holds NaN or infinity; remove or repair it")
+        if array.min() < 0 or array.max() > 1:
+            raise InputError(
+                f"{name}: values from {array.min():g} to {array.max():g} are out of range; scale them to 0 to 1, "
+                "or give uint8"
+            )
+        array = array.astype(np.float32, copy=False)
+    else:
+        raise InputError(f"{name}: values of type {array.dtype} are not numbers; give uint8, or floats from 0 to 1")
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.shape != (len(array),):
+            raise InputError(f"{name}: {len(array)} images but labels of shape {labels.shape}; give one label each")
+        if labels.dtype.kind not in "ui" or labels.min() < 0:
+            raise InputError(f"{name}: labels must be whole numbers from 0 up; got {labels.dtype} from {labels.min()}")
+        labels = torch.from_numpy(labels.astype(np.int64))
+    return Images(torch.from_numpy(np.array(array, order="C")), labels)
+
+
+def is_binary(images: Images) -> bool:
+    """Whether every pixel is black or white."""
+    top = 255 if images.pixels.dtype == torch.uint8 else 1.0
+    return bool(((images.pixels == 0) | (images.pixels == top)).all())

@@ -1,0 +1,140 @@
+"""Where images come from: named sets, and arrays in ``.npy`` or ``.npz`` files."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vaekit.data.download import fetch, verify
+from vaekit.data.idx import read_idx
+from vaekit.data.images import Images, pack
+from vaekit.errors import InputError, unknown
+from vaekit.tables import Table
+
+SOURCES = Table("data set", "vaekit.data")
+DIGITS = tuple(str(digit) for digit in range(10))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A data set as published: test images only where an official split exists."""
+
+    train: Images
+    test: Images | None
+    class_names: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    def load(self, folder: Path | None) -> Loaded: ...
+
+
+@SOURCES.register("digits")
+@dataclass(frozen=True)
+class Digits:
+    """1,797 real handwritten digits of 8x8 pixels, 17 grey levels, embedded in scikit-learn (no official split)."""
+
+    def load(self, folder: Path | None) -> Loaded:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        grey = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)
+        return Loaded(pack(grey, digits.target, "digits"), None, DIGITS)
+
+
+_PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+
+
+def _load_idx_set(
+    name: str, md5s: tuple[str, ...], mirrors: tuple[str, ...], classes: tuple[str, ...], folder: Path | None
+) -> Loaded:
+    arrays = []
+    for part, md5 in zip(_PARTS, md5s, strict=True):
+        path = fetch(name, f"{part}-ubyte.gz", md5, mirrors, folder)
+        arrays.append(read_idx(path))
+        verify(path, md5)
+    return Loaded(pack(arrays[0], arrays[1], name), pack(arrays[2], arrays[3], name), classes)
+
+
+@SOURCES.register("mnist")
+@dataclass(frozen=True)
+class Mnist:
+    """MNIST handwritten digits (LeCun and Cortes): 60,000 training and 10,000 test images, 28x28 grey, 10 classes."""
+
+    def load(self, folder: Path | None) -> Loaded:
+        md5s = (
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            "9fb629c4189551a2d022fa330f9573f3",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+        )
+        mirrors = (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        )
+        return _load_idx_set("mnist", md5s, mirrors, DIGITS, folder)
+
+
+@SOURCES.register("fashion-mnist")
+@dataclass(frozen=True)
+class FashionMnist:
+    """Fashion-MNIST clothing (Xiao, Rasul and Vollgraf 2017): 60,000 + 10,000 images, 28x28 grey, 10 classes."""
+
+    def load(self, folder: Path | None) -> Loaded:
+        md5s = (
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        )
+        mirrors = (
+            "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        )
+        classes = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+        return _load_idx_set("fashion-mnist", md5s, mirrors, classes, folder)
+
+
+_TRAIN_KEYS = (("x_train", "y_train"), ("images", "labels"), ("x", "y"))
+
+
+def load_array(path: Path) -> Loaded:
+    """Images of a ``.npy`` file, or of a ``.npz`` with `images` and `labels`, `x` and `y`, or Keras' x_train, y_train, ...
+
+    Raises:
+        InputError: for a missing, damaged or unsuitable file.
+    """
+    name = str(path)
+    try:
+        content = np.load(path, allow_pickle=False)
+        arrays = {key: content[key] for key in content.files} if isinstance(content, np.lib.npyio.NpzFile) else content
+    except FileNotFoundError:
+        raise InputError(f"data file {name!r} does not exist; check the path") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, OSError, KeyError) as error:
+        reason = "it holds Python objects" if "allow_pickle" in str(error) else "it is damaged or of another format"
+        raise InputError(f"{name}: cannot be read as a NumPy array, {reason}; save it with numpy.save") from None
+    if isinstance(arrays, np.ndarray):
+        return Loaded(pack(arrays, None, name), None)
+    for images, labels in _TRAIN_KEYS:
+        if images in arrays:
+            train = pack(arrays[images], arrays.get(labels), name)
+            test = pack(arrays["x_test"], arrays.get("y_test"), name) if "x_test" in arrays else None
+            classes = 0 if train.labels is None else int(train.labels.max()) + 1
+            return Loaded(train, test, tuple(str(label) for label in range(classes)))
+    raise InputError(f"{name}: no array named images, x or x_train among {', '.join(arrays) or 'none'}; rename one")
+
+
+def load(name: str, folder: Path | None) -> Loaded:
+    """A named set, or the arrays of a ``.npy`` or ``.npz`` file."""
+    path = Path(name).expanduser()
+    if path.suffix in (".npy", ".npz"):
+        return load_array(path)
+    if name in SOURCES:
+        source: Source = SOURCES[name]()
+        return source.load(folder)
+    if path.exists():
+        raise InputError(f"data {name!r} is neither a .npy nor a .npz file; give one, or a name: {', '.join(SOURCES)}")
+    raise unknown("data set", name, SOURCES)

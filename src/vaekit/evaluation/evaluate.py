@@ -1,0 +1,102 @@
+"""`evaluate`: the numbers of a run on one split, in one record."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from vaekit.data.corruptions import Clean
+from vaekit.data.download import data_folder
+from vaekit.data.splits import load_splits
+from vaekit.errors import InputError
+from vaekit.evaluation.likelihood import Estimate, estimate
+from vaekit.evaluation.restoration import restoration
+from vaekit.probability.likelihoods import LIKELIHOODS
+from vaekit.storage import load_model
+
+DEFAULT_SAMPLES = 100
+
+
+def evaluate(
+    path: str | os.PathLike[str],
+    split: str = "test",
+    num_importance_samples: int = DEFAULT_SAMPLES,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    decodes_at_once: int = 1000,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> dict[str, Any]:
+    """Measure a trained model on held-out images.
+
+    Args:
+        path: a run folder, or a model file.
+        split: train, val or test.
+        num_importance_samples: samples an image for every bound, from 1 up.
+        data_dir: folder of local data sets; None reads VAEKIT_DATA.
+        limit: use only the first so many images.
+        seed: of the evaluation's noise.
+        device: where to compute.
+        decodes_at_once: images times samples held in memory at once; the result does not depend on it.
+        progress: called with the fraction done.
+
+    Returns:
+        A record for JSON. Quantities in nats are per image: ``elbo_nats`` = -(``distortion_nats`` + ``rate_nats``), and
+        ``nll_nats`` is the importance-sampled estimate of -log p(x), given the condition where there is one; all are None
+        where the model has no bound. ``standard_error_nats`` is that of the mean over images of ``nll_nats``.
+
+    Raises:
+        InputError: when there is no model or no such split.
+    """
+    if num_importance_samples < 1:
+        raise InputError(f"--importance-samples: {num_importance_samples} is out of range; it must be at least 1")
+    model, config, info = load_model(path, device)
+    data = config.data
+    splits = load_splits(data.data, data_folder(data_dir), data.validation, data.train_limit)
+    images = splits.named(split)
+    if limit is not None:
+        images = images.select(torch.arange(min(limit, len(images))))
+    images = images.to(device)
+    found = estimate(model, data, images, num_importance_samples, seed, decodes_at_once, progress)
+    measure = config.model.likelihood.measure(data.is_binary(info))
+    record = {
+        "split": split,
+        "num_images": len(images),
+        "likelihood": LIKELIHOODS.name_of(config.model.likelihood),
+        "measure": measure,
+        **_bounds(found, num_importance_samples),
+        "active_units": found.active_units(),
+        "latent_dim": found.codes.shape[1],
+    }
+    discrete = measure == "discrete" and record["nll_nats"] is not None
+    record["bits_per_dim"] = record["nll_nats"] / (math.prod(info.shape) * math.log(2.0)) if discrete else None
+    if not isinstance(data.corruption, Clean):
+        record |= restoration(model, data, images, seed)
+    return record
+
+
+def _bounds(found: Estimate, num_samples: int) -> dict[str, Any]:
+    distortion = found.distortion.mean().item()
+    if found.rate is None or found.log_p is None or found.effective_samples is None:
+        nothing = ("elbo_nats", "rate_nats", "nll_nats", "num_importance_samples")
+        return {
+            "distortion_nats": distortion,
+            **dict.fromkeys((*nothing, "effective_sample_size", "standard_error_nats")),
+        }
+    rate = found.rate.mean().item()
+    error = found.log_p.std().item() / math.sqrt(len(found.log_p)) if len(found.log_p) > 1 else None
+    return {
+        "elbo_nats": -(distortion + rate),
+        "rate_nats": rate,
+        "distortion_nats": distortion,
+        "nll_nats": -found.log_p.mean().item(),
+        "num_importance_samples": num_samples,
+        "effective_sample_size": found.effective_samples.mean().item(),
+        "standard_error_nats": error,
+    }

@@ -1,0 +1,122 @@
+"""Bounds on log p(x) by importance sampling, in memory that does not grow with the number of samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaekit.data.batches import Data
+from vaekit.data.images import Images
+from vaekit.models.draw import Draw
+from vaekit.models.table import Model
+from vaekit.noise import Noise, seed_key
+
+ACTIVE_VARIANCE = 0.01  # Burda, Grosse and Salakhutdinov 2016, section 5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Per-image results, float64 on the CPU, in the order of the images.
+
+    Attributes:
+        distortion: -E log p(target | z), nats, (n,).
+        rate: E_q[log q - log p], nats, (n,); None without a bound.
+        log_p: the importance-weighted bound on log p(x), nats, (n,); None without a bound.
+        effective_samples: (sum w)^2 / sum w^2, between 1 and the number of samples, (n,); None without a bound.
+        codes: posterior means, or deterministic codes, (n, latent).
+        stochastic: whether the codes are means of a posterior.
+    """
+
+    distortion: Tensor
+    rate: Tensor | None
+    log_p: Tensor | None
+    effective_samples: Tensor | None
+    codes: Tensor
+    stochastic: bool
+
+    def active_units(self) -> int | None:
+        """Number of latents whose posterior mean varies by more than 0.01 over the images."""
+        if not self.stochastic or len(self.codes) < 2:
+            return None
+        return int((self.codes.var(0) > ACTIVE_VARIANCE).sum())
+
+
+class _Weights:
+    """Running log-sum-exp of log-weights and of their doubles, (batch,)."""
+
+    def __init__(self) -> None:
+        self.sum: Tensor | None = None
+        self.squares: Tensor | None = None
+
+    def add(self, log_w: Tensor) -> None:
+        first, second = torch.logsumexp(log_w, 0), torch.logsumexp(2.0 * log_w, 0)
+        self.sum = first if self.sum is None else torch.logaddexp(self.sum, first)
+        self.squares = second if self.squares is None else torch.logaddexp(self.squares, second)
+
+
+@torch.no_grad()
+def estimate(
+    model: Model,
+    data: Data,
+    images: Images,
+    num_samples: int,
+    seed: int = 0,
+    decodes_at_once: int = 1000,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Estimate:
+    """Estimate bounds for every image.
+
+    The noise of image i and sample k follows from (seed, i, k): neither `decodes_at_once` nor the device changes it.
+
+    Args:
+        model: in evaluation mode.
+        data: how batches are made.
+        images: n images on the model's device.
+        num_samples: importance samples an image, from 1 up.
+        seed: of the noise.
+        decodes_at_once: images times samples held in memory at once.
+        progress: called with the fraction done.
+    """
+    device = images.pixels.device
+    key = torch.tensor(seed_key(seed, "evaluate"), device=device)
+    chunk = min(num_samples, decodes_at_once)
+    per_batch = max(1, decodes_at_once // chunk)
+    parts: list[list[Tensor | None]] = []
+    stochastic = True
+    for index in torch.arange(len(images), device=device).split(per_batch):
+        batch = data.batch(images, index, Noise(key, index))
+        distortion = rate = torch.zeros(len(index), dtype=torch.float64, device=device)
+        weights, bound, codes = _Weights(), True, None
+        for first in range(0, num_samples, chunk):
+            count = min(chunk, num_samples - first)
+            draw = model.draw(batch, (count,), Noise(key, index, first))
+            distortion = distortion + draw.distortion.double().sum(0)
+            bound = draw.log_w is not None
+            if draw.log_w is not None and draw.rate is not None:
+                weights.add(draw.log_w.double())
+                rate = rate + draw.rate.double().expand(count, len(index)).sum(0)
+            if codes is None:
+                codes, stochastic = _codes(draw), all(latent.stochastic for latent in draw.latents)
+        log_p = effective = None
+        if weights.sum is not None and weights.squares is not None:
+            log_p = weights.sum - math.log(num_samples)
+            effective = (2.0 * weights.sum - weights.squares).exp()
+        row = [distortion / num_samples, rate / num_samples if bound else None, log_p, effective, codes]
+        parts.append([None if value is None else value.double().cpu() for value in row])
+        progress((int(index[-1]) + 1) / len(images))
+    columns = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
+    return Estimate(*columns, stochastic=stochastic)
+
+
+def _codes(draw: Draw) -> Tensor:
+    """All groups' codes side by side, (batch, latent); of a group that depends on samples, the first sample's."""
+    columns = []
+    for latent in draw.latents:
+        has_samples = latent.code.dim() == latent.value.dim()
+        code = latent.code[0] if has_samples else latent.code
+        columns.append(code.flatten(1))
+    return torch.cat(columns, -1)

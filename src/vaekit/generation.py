@@ -1,0 +1,127 @@
+"""Images out of a trained model: samples, reconstructions, interpolations, restorations, maps of the latent space.
+
+Images are float (n, channels, height, width) in [0, 1]: the mean of p(image | z), clipped.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vaekit.data.images import DataInfo
+from vaekit.errors import InputError, unknown
+from vaekit.models.table import Model
+from vaekit.noise import Noise
+
+
+def class_index(info: DataInfo, label: str | int) -> int:
+    """The number of a class given by name or number.
+
+    Raises:
+        InputError: when the data have no such class.
+    """
+    name = str(label)
+    if name in info.class_names:
+        return info.class_names.index(name)
+    if name.isdigit() and int(name) < len(info.class_names):
+        return int(name)
+    if not info.class_names:
+        raise InputError(f"--label {name}: the model's data {info.name!r} have no labels; leave the label out")
+    raise unknown("--label", name, info.class_names)
+
+
+def _device(model: Model) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _labels(model: Model, labels: Tensor | None, count: int) -> Tensor | None:
+    """Labels on the model's device; for a conditional model without given labels, each class in turn."""
+    conditioning = getattr(model, "conditioning", None)
+    if conditioning is None:
+        return None
+    if labels is None:
+        classes = getattr(conditioning, "num_classes", None) or conditioning.num_embeddings
+        labels = torch.arange(count) % classes
+    return labels.to(_device(model)).expand(count) if labels.dim() == 0 else labels.to(_device(model))
+
+
+@torch.no_grad()
+def decode(model: Model, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Mean images of latents (n, latent)."""
+    return model.decode(latents, labels).mean.clamp(0.0, 1.0)
+
+
+@torch.no_grad()
+def sample(
+    model: Model, count: int, labels: Tensor | None = None, seed: int = 0, temperature: float = 1.0
+) -> Tensor:
+    """New images from the prior.
+
+    Args:
+        model: a trained model.
+        count: how many.
+        labels: int64 (count,) or (), for a conditional model; None takes each class in turn.
+        seed: the same seed gives the same images, and the first n of any larger count.
+        temperature: factor of the latents; below 1, images are more typical and less varied.
+    """
+    labels = _labels(model, labels, count)
+    noise = Noise.from_seed(seed, count, "sample", device=_device(model))
+    return decode(model, temperature * model.sample_prior(count, labels, noise), labels)
+
+
+@torch.no_grad()
+def encode(model: Model, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Posterior means (n, latent) of images."""
+    encode_images = getattr(model, "encode", None)
+    if encode_images is None:
+        raise InputError(f"model {type(model).__name__} has no encoder to read images with; choose another model")
+    return encode_images(images.to(_device(model)), _labels(model, labels, len(images))).mean
+
+
+def reconstruct(model: Model, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Images through the posterior's mean and back; for a denoising model this restores them."""
+    labels = _labels(model, labels, len(images))
+    return decode(model, encode(model, images, labels), labels)
+
+
+denoise = reconstruct
+
+
+@torch.no_grad()
+def interpolate(
+    model: Model, start: Tensor, end: Tensor, steps: int, labels: Tensor | None = None
+) -> Tensor:
+    """Straight lines in latent space between pairs of images.
+
+    Args:
+        model: a trained model.
+        start: (n, channels, height, width).
+        end: the same shape.
+        steps: images on each line, both ends included, from 2 up.
+        labels: int64 (n,) for a conditional model.
+
+    Returns:
+        (n, steps, channels, height, width).
+    """
+    first, last = encode(model, start, labels), encode(model, end, labels)
+    weights = torch.linspace(0.0, 1.0, steps, device=first.device)[None, :, None]
+    line = first[:, None] + weights * (last - first)[:, None]
+    labels = _labels(model, labels, len(start))
+    repeated = None if labels is None else labels.repeat_interleave(steps)
+    images = decode(model, line.flatten(0, 1), repeated)
+    return images.view(len(start), steps, *images.shape[1:])
+
+
+@torch.no_grad()
+def manifold(model: Model, side: int, label: int | None = None) -> Tensor:
+    """Decoded images (side * side, ...) on a grid of a 2-D latent space, row by row from the top.
+
+    The grid has equal steps of probability under N(0, I): each coordinate is a normal quantile, the first from left to
+    right, the second from bottom to top.
+    """
+    quantiles = torch.linspace(0.02, 0.98, side, device=_device(model))
+    points = torch.special.ndtri(quantiles)
+    second, first = torch.meshgrid(points.flip(0), points, indexing="ij")
+    latents = torch.stack([first.flatten(), second.flatten()], -1)
+    labels = None if label is None else torch.full((side * side,), label, device=latents.device)
+    return decode(model, latents, labels)

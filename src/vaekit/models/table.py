@@ -1,0 +1,54 @@
+"""The table of models, and the contract of an entry and of the module it builds."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from vaekit.data.batches import Batch
+from vaekit.data.images import DataInfo
+from vaekit.models.draw import Draw
+from vaekit.noise import Noise
+from vaekit.probability.likelihoods import ImageDistribution, Likelihood
+from vaekit.tables import Table
+
+MODELS = Table("model", "vaekit.models")
+
+
+class ModelConfig(Protocol):
+    """An entry: sized by the data, it builds a module."""
+
+    @property
+    def latent_dim(self) -> int: ...
+
+    @property
+    def likelihood(self) -> Likelihood: ...
+
+    def build(self, info: DataInfo) -> Model: ...
+
+
+class Model(nn.Module):
+    """Base of all models.
+
+    `provides` names what its draws offer to an objective: ``rate`` (a bound exists), ``log_w`` (importance weights
+    exist), ``diagonal`` (a diagonal Gaussian posterior), ``penalties``. `low_precision` says that bfloat16 is safe.
+    """
+
+    provides: frozenset[str] = frozenset()
+    low_precision: bool = False
+
+    def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
+        """Draw latents for each image and decode them; noise None draws from torch's global generator."""
+        raise TypeError(f"{type(self).__name__} does not define draw()")
+
+    def decode(self, latents: Tensor, labels: Tensor | None = None) -> ImageDistribution:
+        """p(image | latents): latents (*sample_shape, batch, latent), labels (batch,) or None."""
+        raise TypeError(f"{type(self).__name__} does not define decode()")
+
+    def sample_prior(self, count: int, labels: Tensor | None, noise: Noise) -> Tensor:
+        """Latents (count, latent) from the prior."""
+        raise TypeError(f"{type(self).__name__} does not define sample_prior()")
+
+    def after_step(self, draw: Draw) -> None:
+        """Changes of state that are no gradient step, such as moving averages; called after each step."""

@@ -1,0 +1,141 @@
+"""The variational autoencoder with one group of latents (Kingma and Welling 2014, arXiv:1312.6114)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vaekit.config import choice, leaf
+from vaekit.data.batches import Batch
+from vaekit.data.images import DataInfo
+from vaekit.errors import InputError
+from vaekit.models.draw import Draw, Latent
+from vaekit.models.table import MODELS, Model
+from vaekit.networks.conditioning import CONDITIONINGS, Conditioning, Unconditional
+from vaekit.networks.conv import Conv
+from vaekit.networks.table import NETWORKS, Network
+from vaekit.noise import Noise
+from vaekit.probability.distributions import Distribution, draw
+from vaekit.probability.latents import POSTERIORS, PRIORS, GaussianPosterior, Posterior, Prior, StandardPrior
+from vaekit.probability.likelihoods import LIKELIHOODS, Bernoulli, ImageDistribution, Likelihood
+
+
+class VAEModel(Model):
+    """Encoder, posterior, prior, decoder and likelihood, each any `nn.Module`.
+
+    Args:
+        encoder: (images (batch, channels, height, width)[, code (batch, k)]) to features (batch, num_features).
+        posterior: features to a distribution over latents (batch, latent).
+        prior: code, or None, to a distribution over latents.
+        decoder: (latents (n, latent)[, code (n, k)]) to the likelihood's parameters (n, channels, height, width).
+        likelihood: the decoder's output to a distribution over images.
+        conditioning: labels (batch,) to codes (batch, k); None for an unconditional model.
+    """
+
+    provides = frozenset({"rate", "log_w", "diagonal"})
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        posterior: nn.Module,
+        prior: nn.Module,
+        decoder: nn.Module,
+        likelihood: nn.Module,
+        conditioning: nn.Module | None = None,
+        low_precision: bool = False,
+    ):
+        super().__init__()
+        self.encoder, self.posterior, self.prior = encoder, posterior, prior
+        self.decoder, self.likelihood, self.conditioning = decoder, likelihood, conditioning
+        self.low_precision = low_precision
+
+    def code(self, labels: Tensor | None) -> Tensor | None:
+        """Codes (batch, k) of labels (batch,), or None for an unconditional model."""
+        if self.conditioning is None:
+            return None
+        if labels is None:
+            raise InputError("the model is conditional and was given no labels; give one for each image")
+        return self.conditioning(labels)
+
+    def features(self, images: Tensor, code: Tensor | None) -> Tensor:
+        features = self.encoder(images) if code is None else self.encoder(images, code)
+        return features.float()
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Distribution:
+        """q(z | image): images (batch, channels, height, width) in [0, 1]."""
+        return self._posterior(self.features(images, self.code(labels)))
+
+    def _posterior(self, features: Tensor) -> Distribution:
+        with torch.autocast(features.device.type, enabled=False):
+            return self.posterior(features)
+
+    def decode(self, latents: Tensor, labels: Tensor | None = None) -> ImageDistribution:
+        return self._decode(latents, self.code(labels))
+
+    def _decode(self, latents: Tensor, code: Tensor | None) -> ImageDistribution:
+        lead = latents.shape[:-1]
+        flat = latents.reshape(-1, latents.shape[-1])
+        if code is None:
+            output = self.decoder(flat)
+        else:
+            output = self.decoder(flat, code.expand(*lead, -1).reshape(len(flat), -1))
+        output = output.float()
+        return self.likelihood(output.view(*lead, *output.shape[1:]) if len(lead) > 1 else output)
+
+    def sample_prior(self, count: int, labels: Tensor | None, noise: Noise) -> Tensor:
+        return draw(self.prior(self.code(labels)), noise, "prior")
+
+    def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
+        if noise is None:
+            noise = Noise(torch.randint(1 << 62, (), device=batch.index.device), batch.index)
+        code = self.code(batch.condition)
+        features = self.features(batch.input, code)
+        posterior = self._posterior(features)
+        latents = draw(posterior, noise, "latent", sample_shape)
+
+        def rebuild() -> Distribution:
+            fixed = {name: tensor.detach() for name, tensor in self.posterior.state_dict().items()}
+            return functional_call(self.posterior, fixed, (features.detach(),))
+
+        group = Latent(latents, posterior, self.prior(code), rebuild)
+        return Draw((group,), self._decode(latents, code), batch.target, batch.mask)
+
+
+@MODELS.register("vae")
+@dataclass(frozen=True)
+class VAEConfig:
+    """One group of latents between an encoder and a decoder (Kingma and Welling 2014)."""
+
+    latent_dim: int = leaf(16, "dimensions of the latent space", ge=1, le=65536)
+    network: Network = choice(NETWORKS, Conv, "networks of encoder and decoder")
+    likelihood: Likelihood = choice(LIKELIHOODS, Bernoulli, "how the decoder's output scores an image")
+    posterior: Posterior = choice(POSTERIORS, GaussianPosterior, "family of q(z | x)")
+    prior: Prior = choice(PRIORS, StandardPrior, "family of p(z)")
+    conditioning: Conditioning = choice(CONDITIONINGS, Unconditional, "how encoder and decoder read the label")
+
+    def build(self, info: DataInfo) -> VAEModel:
+        """The module for images of `info.shape`, freshly initialized from torch's global generator.
+
+        Raises:
+            InputError: when the model is conditional and the data have no labels.
+        """
+        num_classes = len(info.class_names)
+        size = self.conditioning.size(num_classes)
+        if not isinstance(self.conditioning, Unconditional) and num_classes == 0:
+            raise InputError(
+                f"--conditioning {CONDITIONINGS.name_of(self.conditioning)}: {info.name!r} has no labels; "
+                "choose none or give data with labels"
+            )
+        encoder = self.network.encoder(info.shape, size)
+        return VAEModel(
+            encoder=encoder,
+            posterior=self.posterior.build(int(encoder.num_features), self.latent_dim),
+            prior=self.prior.build(self.latent_dim, size),
+            decoder=self.network.decoder(info.shape, size, self.latent_dim),
+            likelihood=self.likelihood.build(),
+            conditioning=self.conditioning.build(num_classes),
+            low_precision=self.network.low_precision,
+        )

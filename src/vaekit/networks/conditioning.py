@@ -1,0 +1,72 @@
+"""How a label becomes a vector that encoder and decoder read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.config import leaf
+from vaekit.tables import Table
+
+CONDITIONINGS = Table("conditioning", "vaekit.networks")
+
+
+class Conditioning(Protocol):
+    """An entry: builds a module from labels (batch,) to codes (batch, size(num_classes)), or None."""
+
+    def size(self, num_classes: int) -> int: ...
+
+    def build(self, num_classes: int) -> nn.Module | None: ...
+
+
+class OneHotCode(nn.Module):
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.num_classes = num_classes
+
+    def forward(self, labels: Tensor) -> Tensor:
+        classes = torch.arange(self.num_classes, device=labels.device)
+        return (labels[:, None] == classes).float()
+
+
+@CONDITIONINGS.register("none")
+@dataclass(frozen=True)
+class Unconditional:
+    """Labels are not used."""
+
+    def size(self, num_classes: int) -> int:
+        return 0
+
+    def build(self, num_classes: int) -> nn.Module | None:
+        return None
+
+
+@CONDITIONINGS.register("onehot")
+@dataclass(frozen=True)
+class OneHot:
+    """The label as a one-hot vector (Sohn, Lee and Yan 2015)."""
+
+    def size(self, num_classes: int) -> int:
+        return num_classes
+
+    def build(self, num_classes: int) -> nn.Module | None:
+        return OneHotCode(num_classes)
+
+
+@CONDITIONINGS.register("embedding")
+@dataclass(frozen=True)
+class Embedding:
+    """The label as a learned vector."""
+
+    embedding_dim: int = leaf(8, "size of the vector learned for each label", ge=1, le=4096)
+
+    def size(self, num_classes: int) -> int:
+        return self.embedding_dim
+
+    def build(self, num_classes: int) -> nn.Module | None:
+        embedding = nn.Embedding(num_classes, self.embedding_dim)
+        nn.init.uniform_(embedding.weight, -0.05, 0.05)
+        return embedding

@@ -1,0 +1,88 @@
+"""Strided convolutions down, transposed convolutions up: the networks of the VAE write-ups, for any image size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.config import leaf
+from vaekit.networks.convolution import Conv2d, ConvTranspose2d
+from vaekit.networks.layers import initialize, join, linear
+from vaekit.networks.table import NETWORKS, Shape
+
+_KERNEL, _STRIDE, _PADDING = 3, 2, 1
+
+
+def halved(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
+    """The image size at each level, from the full one down; odd sizes round up.
+
+    >>> halved((28, 27), 2)
+    [(28, 27), (14, 14), (7, 7)]
+    """
+    sizes = [size]
+    for _ in range(levels):
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    return sizes
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions of stride 2, then a dense layer that also reads the condition."""
+
+    def __init__(self, shape: Shape, num_condition: int, channels: tuple[int, ...], dense: int):
+        super().__init__()
+        self.num_features = dense
+        widths = (shape[0], *channels)
+        self.convolutions = nn.Sequential(
+            *(
+                initialize(Conv2d(num_in, num_out, _KERNEL, _STRIDE, _PADDING, relu=True))
+                for num_in, num_out in zip(widths, channels, strict=False)
+            )
+        )
+        smallest = halved(shape[1:], len(channels))[-1]
+        self.dense = linear(channels[-1] * math.prod(smallest) + num_condition, dense)
+
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        features = self.convolutions(images).flatten(1)
+        return torch.relu_(self.dense(join(features, condition)))
+
+
+class ConvDecoder(nn.Module):
+    """A dense layer that reads latents and condition, transposed convolutions of stride 2, an output convolution."""
+
+    def __init__(self, shape: Shape, num_condition: int, num_latents: int, channels: tuple[int, ...]):
+        super().__init__()
+        sizes = halved(shape[1:], len(channels))[::-1]
+        self.smallest = (channels[-1], *sizes[0])
+        self.dense = linear(num_latents + num_condition, math.prod(self.smallest))
+        widths = (channels[-1], *channels[::-1])
+        layers = []
+        for level, (num_in, num_out) in enumerate(zip(widths, widths[1:], strict=False)):
+            low, high = sizes[level], sizes[level + 1]
+            extra = (high[0] - (2 * low[0] - 1), high[1] - (2 * low[1] - 1))
+            layer = ConvTranspose2d(num_in, num_out, _KERNEL, _STRIDE, _PADDING, output_padding=extra, relu=True)
+            layers.append(initialize(layer))
+        layers.append(initialize(Conv2d(channels[0], shape[0], _KERNEL, 1, _PADDING)))
+        self.convolutions = nn.Sequential(*layers)
+
+    def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        features = torch.relu_(self.dense(join(latents, condition))).view(-1, *self.smallest)
+        return self.convolutions(features.contiguous(memory_format=torch.channels_last))
+
+
+@NETWORKS.register("conv")
+@dataclass(frozen=True)
+class Conv:
+    """3x3 convolutions of stride 2 and ReLU, one for each level; the decoder mirrors them."""
+
+    channels: tuple[int, ...] = leaf((32, 64), "channels of the convolutions, one for each halving", ge=1, le=4096)
+    dense: int = leaf(128, "units of the dense layer after the convolutions", ge=1, le=65536)
+    low_precision = True
+
+    def encoder(self, shape: Shape, num_condition: int) -> nn.Module:
+        return ConvEncoder(shape, num_condition, self.channels, self.dense)
+
+    def decoder(self, shape: Shape, num_condition: int, num_latents: int) -> nn.Module:
+        return ConvDecoder(shape, num_condition, num_latents, self.channels)

@@ -1,0 +1,1 @@
+"""Objectives: short pure reductions of a draw to the loss of each player."""

@@ -1,0 +1,86 @@
+"""The table of objectives and their contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.data.batches import Batch
+from vaekit.models.draw import Draw
+from vaekit.tables import Table
+
+OBJECTIVES = Table("objective", "vaekit.objectives")
+MODEL = "model"
+
+
+@dataclass
+class Context:
+    """What an objective may know besides the draw; numbers are device tensors, so that captured graphs see them change.
+
+    Attributes:
+        step: int64 without axes, steps taken before this one.
+        hyper: float32 scalars by name: the objective's numeric fields, schedules applied.
+        num_train: number of training images.
+        model: the model that drew.
+        players: modules of the objective's own, such as a discriminator, by name.
+        gather: joins a tensor (batch, ...) of all processes along its first axis, with gradients.
+    """
+
+    step: Tensor
+    hyper: Mapping[str, Tensor]
+    num_train: int
+    model: nn.Module
+    players: Mapping[str, nn.Module] = field(default_factory=dict)
+    gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
+
+
+class Losses(NamedTuple):
+    """Losses without axes by player (``model`` is the model itself), and named terms without axes for the log."""
+
+    players: dict[str, Tensor]
+    terms: dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """An entry: a frozen dataclass, called with a draw.
+
+    Attributes:
+        sample_shape: shape of the samples it wants drawn for each image.
+        needs: what the model must provide (see `vaekit.models.table.Model`).
+        scope: ``image`` when the loss is a mean over images; ``batch`` when images of a batch interact.
+    """
+
+    scope: Literal["image", "batch"]
+    needs: frozenset[str]
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]: ...
+
+    def players(self, num_latents: int) -> dict[str, nn.Module]:
+        """Modules of its own, trained beside the model."""
+        ...
+
+    def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses: ...
+
+
+class SinglePlayer:
+    """Defaults of an objective over images that trains the model alone on one sample."""
+
+    scope: Literal["image", "batch"] = "image"
+    needs: frozenset[str] = frozenset({"rate"})
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return ()
+
+    def players(self, num_latents: int) -> dict[str, nn.Module]:
+        return {}
+
+
+def detached(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Means of the terms, cut from the graph."""
+    return {name: torch.mean(value.detach().float()) for name, value in terms.items()}

@@ -1,0 +1,1 @@
+"""Distributions, likelihoods, posteriors and priors. Log-probabilities are in nats, event dimensions summed."""

@@ -1,0 +1,128 @@
+"""Likelihoods p(target | z): how a decoder's output scores an image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vaekit.config import leaf
+from vaekit.noise import Noise
+from vaekit.probability.distributions import LOG_2PI
+from vaekit.tables import Table
+
+LIKELIHOODS = Table("likelihood", "vaekit.probability")
+Measure = Literal["discrete", "density", "surrogate"]
+
+
+class ImageDistribution(Protocol):
+    """p(target | z) for decoded images (*sample_shape, batch, channels, height, width)."""
+
+    @property
+    def mean(self) -> Tensor: ...
+
+    def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor: ...
+
+    def sample_from(self, noise: Noise, purpose: str) -> Tensor: ...
+
+
+class Likelihood(Protocol):
+    """An entry of the table: builds the module that turns a decoder's output into a distribution."""
+
+    def build(self) -> nn.Module: ...
+
+    def measure(self, binary: bool) -> Measure: ...
+
+
+def _sum_event(per_pixel: Tensor, mask: Tensor | None) -> Tensor:
+    return (per_pixel if mask is None else per_pixel * mask).sum((-3, -2, -1))
+
+
+@dataclass(frozen=True)
+class BernoulliImage:
+    """Independent Bernoulli pixels. `logits`: (*sample_shape, batch, channels, height, width)."""
+
+    logits: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.sigmoid()
+
+    def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Nats, (*sample_shape, batch); the cross-entropy when `target` is grey."""
+        target = target.expand_as(self.logits)
+        return -_sum_event(F.binary_cross_entropy_with_logits(self.logits, target, reduction="none"), mask)
+
+    def sample_from(self, noise: Noise, purpose: str) -> Tensor:
+        return (noise.uniform(purpose, tuple(self.logits.shape[1:])) < self.mean).to(self.logits.dtype)
+
+
+@dataclass(frozen=True)
+class GaussianImage:
+    """Independent normal pixels. `loc`: (*sample_shape, batch, channels, height, width); `log_sigma`: no axes."""
+
+    loc: Tensor
+    log_sigma: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Nats, (*sample_shape, batch), with every constant."""
+        standard = (target - self.loc) * (-self.log_sigma).exp()
+        return -_sum_event(0.5 * standard.square() + self.log_sigma + 0.5 * LOG_2PI, mask)
+
+    def sample_from(self, noise: Noise, purpose: str) -> Tensor:
+        return self.loc + self.log_sigma.exp() * noise.normal(purpose, tuple(self.loc.shape[1:]))
+
+
+class _BernoulliHead(nn.Module):
+    def forward(self, output: Tensor) -> BernoulliImage:
+        return BernoulliImage(output)
+
+
+class _GaussianHead(nn.Module):
+    log_sigma: Tensor
+
+    def __init__(self, sigma: float, learned: bool):
+        super().__init__()
+        log_sigma = torch.tensor(math.log(sigma))
+        if learned:
+            self.log_sigma = nn.Parameter(log_sigma)
+        else:
+            self.register_buffer("log_sigma", log_sigma)
+
+    def forward(self, output: Tensor) -> GaussianImage:
+        return GaussianImage(output, self.log_sigma)
+
+
+@LIKELIHOODS.register("bernoulli")
+@dataclass(frozen=True)
+class Bernoulli:
+    """Bernoulli pixels on logits: a probability on binary images, a surrogate (cross-entropy) on grey ones."""
+
+    def build(self) -> nn.Module:
+        return _BernoulliHead()
+
+    def measure(self, binary: bool) -> Measure:
+        return "discrete" if binary else "surrogate"
+
+
+@LIKELIHOODS.register("gaussian")
+@dataclass(frozen=True)
+class Gaussian:
+    """Normal pixels with one standard deviation for the whole data set, given or learned."""
+
+    sigma: float = leaf(0.1, "standard deviation of a pixel, in grey values from 0 to 1", gt=0, le=10)
+    learn_sigma: bool = leaf(True, "learn the standard deviation, starting from --sigma")
+
+    def build(self) -> nn.Module:
+        return _GaussianHead(self.sigma, self.learn_sigma)
+
+    def measure(self, binary: bool) -> Measure:
+        return "density"

@@ -1,0 +1,134 @@
+"""The whole configuration of a run, and the presets that are complete values of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vaekit.config import choice, flags, leaf, set_flags
+from vaekit.data.batches import Data
+from vaekit.data.corruptions import DownUp
+from vaekit.errors import InputError, unknown
+from vaekit.models.table import MODELS, ModelConfig
+from vaekit.models.vae import VAEConfig
+from vaekit.networks.conditioning import Embedding, OneHot
+from vaekit.networks.conv import Conv
+from vaekit.networks.mlp import MLP
+from vaekit.objectives.elbo import Elbo
+from vaekit.objectives.schedules import BETA_SCHEDULES, BetaSchedule, Constant
+from vaekit.objectives.table import OBJECTIVES, Objective
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained: Adam with a linear warm-up and a cosine decay to zero."""
+
+    epochs: float = leaf(20.0, "passes over the training images; a fraction is allowed", gt=0, le=1e6)
+    batch_size: int = leaf(128, "images a step, over all processes together", ge=1, le=1_000_000)
+    learning_rate: float = leaf(3e-3, "highest learning rate of Adam", gt=0, le=10)
+    warmup: float = leaf(0.05, "fraction of the steps over which the learning rate grows from 0", ge=0, le=1)
+    decay: Literal["cosine", "none"] = leaf("cosine", "how the learning rate falls after the warm-up: cosine or none")
+    adam_epsilon: float = leaf(1e-7, "Adam's epsilon", gt=0, le=1)
+    gradient_clip: float | None = leaf(None, "largest norm of the gradient (none: not clipped)", gt=0)
+    select_best: bool = leaf(True, "keep the weights of the best validation ELBO, where images are held out")
+    patience: int | None = leaf(None, "stop after so many epochs without a better validation ELBO (none: never)", ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = leaf(
+        "auto", "arithmetic of the networks: auto, float32 or bfloat16 (auto: bfloat16 where it is safe and faster)"
+    )
+    device: Literal["auto", "cpu", "cuda"] = leaf("auto", "where to compute: auto, cpu or cuda")
+    threads: int | None = leaf(None, "CPU threads (none: as many as there are cores)", ge=1, le=1024)
+    seed: int = leaf(0, "everything random follows from it", ge=0, lt=2**63)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that is needed to repeat a run on the same data."""
+
+    data: Data = field(default_factory=Data)
+    model: ModelConfig = choice(MODELS, VAEConfig, "kind of model")
+    objective: Objective = choice(OBJECTIVES, Elbo, "what is minimized")
+    beta_schedule: BetaSchedule = choice(BETA_SCHEDULES, Constant, "how the objective's beta changes over the epochs")
+    training: Training = field(default_factory=Training)
+
+    def check_combination(self) -> None:
+        """Refuse choices that do not go together.
+
+        Raises:
+            InputError: in one sentence.
+        """
+        has_beta = any(flag.name == "beta" for flag in flags(self.objective))
+        if not has_beta and not isinstance(self.beta_schedule, Constant):
+            raise InputError(
+                f"--beta-schedule {BETA_SCHEDULES.name_of(self.beta_schedule)}: objective "
+                f"{OBJECTIVES.name_of(self.objective)!r} has no beta to schedule; choose constant or another objective"
+            )
+
+
+_SEED_NETWORK = Conv(channels=(32, 64), dense=128)
+_PUBLISHED_BETA = 1 / 128  # the write-ups sum one term over a batch of 128 and average the other
+
+
+def _seed(model: VAEConfig, beta: float = 1.0, epochs: float = 10.0, data: Data | None = None) -> Config:
+    """A system as its source has it: all 60,000 images, no selection, last weights."""
+    return Config(
+        data=data or Data(data="mnist", validation=0),
+        model=model,
+        objective=Elbo(beta=beta),
+        training=Training(epochs=epochs, select_best=False),
+    )
+
+
+PRESETS: dict[str, tuple[str, Config]] = {
+    "mlp": (
+        "dense layers 784-400-20, as in PyTorch's own example",
+        Config(model=VAEConfig(latent_dim=20, network=MLP()), training=Training(epochs=10)),
+    ),
+    "conv": ("convolutions 32-64, 16 latents: a good first model", Config()),
+    "beta": ("the conv preset with beta 4: fewer, more separate latents", Config(objective=Elbo(beta=4.0))),
+    "conv-seed": (
+        "the write-ups' convolutional network without labels, 2 latents",
+        _seed(VAEConfig(latent_dim=2, network=_SEED_NETWORK)),
+    ),
+    "cvae-onehot": (
+        "conditional VAE: the label as a one-hot vector, 2 latents",
+        _seed(VAEConfig(latent_dim=2, network=_SEED_NETWORK, conditioning=OneHot())),
+    ),
+    "cvae-embedding": (
+        "conditional VAE: the label as a learned vector of 8, 2 latents, beta 1/128 as published",
+        _seed(VAEConfig(latent_dim=2, network=_SEED_NETWORK, conditioning=Embedding()), beta=_PUBLISHED_BETA),
+    ),
+    "denoising": (
+        "undoes a blur: input scaled down by 2 and up again, clean target, 16 latents, beta 1/128 as published",
+        _seed(
+            VAEConfig(latent_dim=16, network=_SEED_NETWORK),
+            beta=_PUBLISHED_BETA,
+            epochs=5.0,
+            data=Data(data="mnist", validation=0, corruption=DownUp()),
+        ),
+    ),
+}
+
+
+def preset(name: str) -> Config:
+    """The configuration of a preset.
+
+    >>> preset("cvae-onehot").model.latent_dim
+    2
+    """
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return PRESETS[name][1]
+
+
+def configure(preset_name: str = "conv", **given: Any) -> Config:
+    """A configuration: a preset, changed by flat settings, as on the command line.
+
+    >>> configure("conv", latent_dim=2, network="mlp").model.network
+    MLP(hidden=(400,), activation='relu')
+
+    Raises:
+        InputError: for an unknown name, or a value of wrong type or range, in one sentence.
+    """
+    config: Config = set_flags(preset(preset_name), given)
+    config.check_combination()
+    return config

@@ -1,0 +1,77 @@
+"""Weights on disk: safetensors only, so that loading a file never runs code from it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vaekit import __version__
+from vaekit.config import decode, encode
+from vaekit.data.images import DataInfo
+from vaekit.errors import InputError
+from vaekit.models.table import Model
+from vaekit.runs import write_atomically
+from vaekit.settings import Config
+
+_FORMAT = "vaekit-1"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON description into one safetensors file, atomically. Tensors are stored contiguous."""
+    content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    metadata = {"format": _FORMAT, "about": json.dumps({"vaekit": __version__, **about})}
+    write_atomically(path, save(content, metadata))
+
+
+def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of `write_tensors`.
+
+    Raises:
+        InputError: when the file is missing, damaged, or was not written by vaekit.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise InputError(f"{path}: is a safetensors file but no {what} of vaekit; give one that vaekit wrote")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["about"])  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no {what}; train first, or give another path") from None
+    except (SafetensorError, ValueError, KeyError, OSError):
+        raise InputError(f"{path}: is not a {what} of vaekit, or is damaged; restore it or train anew") from None
+
+
+def save_model(path: Path, model: Model, config: Config, info: DataInfo, weights: Mapping[str, Tensor]) -> None:
+    """Write `weights` with all that is needed to rebuild `model` around them."""
+    about = {"config": encode(config), "info": asdict(info)}
+    write_tensors(path, {name: weights[name] for name in model.state_dict()}, about)
+
+
+def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Model, Config, DataInfo]:
+    """The model in a file, or in a run folder, ready to evaluate, with its configuration and data description.
+
+    Raises:
+        InputError: when there is no model, or it does not fit this version.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.safetensors"
+    tensors, about = read_tensors(file, "model")
+    try:
+        config = decode(Config, about["config"])
+        stored = about["info"]
+        info = DataInfo(**{**stored, "shape": tuple(stored["shape"]), "class_names": tuple(stored["class_names"])})
+        model: Model = config.model.build(info)
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError):
+        raise InputError(f"{file}: the weights do not fit the model described in the file; train anew") from None
+    return model.to(device, memory_format=torch.channels_last).eval(), config, info

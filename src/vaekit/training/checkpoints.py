@@ -1,0 +1,77 @@
+"""The checkpoint: one file that is replaced by a rename and holds all that training continues from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.storage import read_tensors, write_tensors
+from vaekit.training.optimization import Optimizers
+
+
+@dataclass
+class Progress:
+    """Where a training stands. Randomness is no part of it: that follows from the seed and the step.
+
+    Attributes:
+        step: steps taken.
+        epoch: epochs finished and recorded.
+        seconds: time spent in training steps.
+        best_elbo: highest validation ELBO so far, nats.
+        best_epoch: its epoch.
+        finished: whether the last step, or early stopping, was reached.
+        summed: steps taken in the present epoch.
+        sums: float64 sums over those steps, by name.
+        records: the lines of `metrics.jsonl`.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+    best_elbo: float | None = None
+    best_epoch: int | None = None
+    finished: bool = False
+    summed: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_checkpoint(
+    path: Path,
+    progress: Progress,
+    players: Mapping[str, nn.Module],
+    optimizers: Optimizers,
+    best: Mapping[str, Tensor] | None,
+) -> None:
+    """Write weights, optimizer state, counters, records and the best weights so far."""
+    tensors = {f"optimizer/{key}": value for key, value in optimizers.state().items()}
+    for name, module in players.items():
+        tensors |= {f"player/{name}/{key}": value for key, value in module.state_dict().items()}
+    tensors |= {f"best/{key}": value for key, value in (best or {}).items()}
+    tensors |= {f"sum/{key}": value for key, value in progress.sums.items()}
+    plain = {item.name: getattr(progress, item.name) for item in fields(progress) if item.name != "sums"}
+    write_tensors(path, tensors, {"progress": plain})
+
+
+def load_checkpoint(
+    path: Path, players: Mapping[str, nn.Module], optimizers: Optimizers, device: torch.device
+) -> tuple[Progress, dict[str, Tensor] | None]:
+    """Restore players and optimizers in place; returns the progress and the best weights so far.
+
+    Weights and moments are copied into tensors that exist, so that they keep the strides they are trained with.
+    """
+    tensors, about = read_tensors(path, "checkpoint")
+
+    def below(prefix: str) -> dict[str, Tensor]:
+        return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+    for name, module in players.items():
+        module.load_state_dict(below(f"player/{name}/"))
+    optimizers.load(below("optimizer/"))
+    sums = {name: value.to(device) for name, value in below("sum/").items()}
+    return Progress(**about["progress"], sums=sums), below("best/") or None

@@ -1,0 +1,113 @@
+"""How a step meets the machine: device, precision, threads, eager steps on a CPU and captured graphs on a GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from vaekit.errors import InputError
+from vaekit.models.table import Model
+from vaekit.runs import Resolved
+from vaekit.settings import Training
+from vaekit.training.memory import keep_pages
+
+_EAGER_STEPS = 3
+
+
+def resolve(training: Training, model: Model) -> Resolved:
+    """Make the automatic choices, once for the run's life.
+
+    Raises:
+        InputError: when a device or a precision is asked for that this machine does not have.
+    """
+    device = training.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: this machine has no usable CUDA device; choose cpu or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = training.precision
+    if precision == "auto":
+        precision = "bfloat16" if model.low_precision and _fast_bfloat16(device) else "float32"
+    threads = training.threads or len(os.sched_getaffinity(0))
+    return Resolved(device, precision, threads, int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def _fast_bfloat16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+
+
+def prepare(resolved: Resolved) -> torch.device:
+    """Set this process up as the run was resolved; returns its device."""
+    torch.set_num_threads(resolved.threads)
+    if resolved.device == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError("the run was begun on a GPU and this machine has none; resume it where there is one")
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device
+    keep_pages()
+    return torch.device("cpu")
+
+
+class EagerStep:
+    """Calls `body(index, key, step, hyper)` as it is, with its arguments as tensors."""
+
+    def __init__(self, body: Callable[..., None], device: torch.device):
+        self.body, self.device = body, device
+
+    def __call__(self, index: Tensor, key: int, step: int, hyper: Mapping[str, float]) -> None:
+        self.body(
+            index,
+            torch.tensor(key, device=self.device),
+            torch.tensor(step, device=self.device),
+            {name: torch.tensor(value, device=self.device) for name, value in hyper.items()},
+        )
+
+
+class CapturedStep:
+    """Records `body` as one CUDA graph and replays it: small models are bound by launches, and a graph has one.
+
+    The first steps run eagerly on a side stream, as capturing asks for; they are real steps of the training. Everything
+    that differs between steps sits in tensors that are filled in before each replay, with no wait for the device.
+    """
+
+    def __init__(self, body: Callable[..., None], device: torch.device):
+        self.body, self.device = body, device
+        self.calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.stream = torch.cuda.Stream()
+        self.inputs: tuple[Tensor, Tensor, Tensor, dict[str, Tensor]] | None = None
+
+    def __call__(self, index: Tensor, key: int, step: int, hyper: Mapping[str, float]) -> None:
+        if self.inputs is None:
+            zero = torch.zeros((), dtype=torch.int64, device=self.device)
+            scalars = {name: torch.zeros((), device=self.device) for name in hyper}
+            self.inputs = (torch.empty_like(index), zero, zero.clone(), scalars)
+        self.inputs[0].copy_(index, non_blocking=True)
+        self.inputs[1].fill_(key)
+        self.inputs[2].fill_(step)
+        for name, value in hyper.items():
+            self.inputs[3][name].fill_(value)
+        self.calls += 1
+        if self.calls <= _EAGER_STEPS:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                self.body(*self.inputs)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.body(*self.inputs)
+        self.graph.replay()
+
+
+def runner(body: Callable[..., None], device: torch.device) -> EagerStep | CapturedStep:
+    """The way to run a step on `device`."""
+    return CapturedStep(body, device) if device.type == "cuda" else EagerStep(body, device)

@@ -1,0 +1,100 @@
+"""Adam for each player, and the learning rate of each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.settings import Training
+
+
+def learning_rate(training: Training, step: int, total_steps: int) -> float:
+    """The learning rate of a step counted from 0: linear warm-up, then a half cosine to zero.
+
+    >>> settings = Training(learning_rate=1.0, warmup=0.5)
+    >>> [round(learning_rate(settings, step, 4), 3) for step in range(4)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    warmup = round(training.warmup * total_steps)
+    if step < warmup:
+        return training.learning_rate * (step + 1) / warmup
+    if training.decay == "none":
+        return training.learning_rate
+    progress = (step - warmup) / max(total_steps - warmup, 1)
+    return training.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+class Optimizers:
+    """One fused Adam for each player; the learning rate is a tensor where a captured graph must see it change."""
+
+    def __init__(self, players: Mapping[str, nn.Module], training: Training, device: torch.device):
+        captured = device.type == "cuda"
+        rate: float | Tensor = torch.zeros((), device=device) if captured else 0.0
+        self.clip = training.gradient_clip
+        self.parameters = {name: list(module.parameters()) for name, module in players.items()}
+        self.adams = {
+            name: torch.optim.Adam(
+                parameters, lr=rate, betas=(0.9, 0.999), eps=training.adam_epsilon, fused=True, capturable=captured
+            )
+            for name, parameters in self.parameters.items()
+            if parameters
+        }
+
+    def set_learning_rate(self, value: float) -> None:
+        for adam in self.adams.values():
+            for group in adam.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(value)
+                else:
+                    group["lr"] = value
+
+    def backward(self, losses: Mapping[str, Tensor]) -> None:
+        """Fill each player's gradients with those of its own loss."""
+        for adam in self.adams.values():
+            adam.zero_grad(set_to_none=True)
+        if len(losses) == 1:
+            next(iter(losses.values())).backward()
+            return
+        for name, loss in losses.items():
+            gradients = torch.autograd.grad(loss, self.parameters[name], retain_graph=True, allow_unused=True)
+            for parameter, gradient in zip(self.parameters[name], gradients, strict=True):
+                if gradient is not None and gradient.stride() != parameter.stride():
+                    gradient = torch.empty_like(parameter).copy_(gradient)  # fused Adam pairs them by memory order
+                parameter.grad = gradient
+
+    def step(self) -> None:
+        """Clip each player's gradients, if asked for, and move its parameters."""
+        for name, adam in self.adams.items():
+            if self.clip is not None:
+                nn.utils.clip_grad_norm_(self.parameters[name], self.clip)
+            adam.step()
+
+    def all_parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.parameters.values() for parameter in group]
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor of the optimizers' state, by ``player/number/name``."""
+        return {
+            f"{name}/{number}/{key}": value
+            for name, adam in self.adams.items()
+            for number, parameter in enumerate(self.parameters[name])
+            for key, value in adam.state.get(parameter, {}).items()
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore `state`. Moments take the strides of their weights: contiguous ones would pair with the wrong entries."""
+        for name, adam in self.adams.items():
+            for number, parameter in enumerate(self.parameters[name]):
+                prefix = f"{name}/{number}/"
+                stored = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+                if not stored:
+                    continue
+                adam.state[parameter] = {
+                    key: torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                    if value.shape == parameter.shape
+                    else value.to(parameter.device)
+                    for key, value in stored.items()
+                }

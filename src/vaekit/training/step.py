@@ -1,0 +1,82 @@
+"""One training step as a module: batch, draw and objective, so that compilers and graphs can wrap it whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.config import flags
+from vaekit.data.batches import Batch, Data
+from vaekit.data.images import Images
+from vaekit.models.draw import Draw
+from vaekit.models.table import Model
+from vaekit.noise import Noise
+from vaekit.objectives import bounds
+from vaekit.objectives.table import MODEL, Context, Objective
+
+
+class StepResult(NamedTuple):
+    """Losses by player (scalars with a graph), and what is logged: scalar means over the batch, without a graph."""
+
+    losses: dict[str, Tensor]
+    logged: dict[str, Tensor]
+    draw: Draw
+
+
+def numeric_fields(objective: Objective) -> dict[str, float]:
+    """The objective's numbers that a schedule or a sweep may change, by name."""
+    return {flag.name: float(flag.value) for flag in flags(objective) if flag.type is float}
+
+
+class TrainingStep(nn.Module):
+    """forward(images, index, key, step, hyper) -> StepResult.
+
+    Nothing in it reads a tensor's value on the host, so nothing in it waits for the device.
+
+    Args:
+        model: draws.
+        objective: reduces the draw to losses.
+        players: the objective's own modules.
+        data: makes batches.
+        num_train: number of training images.
+        low_precision: run the networks under bfloat16 autocast.
+        gather: joins tensors of all processes.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        players: Mapping[str, nn.Module],
+        data: Data,
+        num_train: int,
+        low_precision: bool = False,
+        gather: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    ):
+        super().__init__()
+        self.model, self.players = model, nn.ModuleDict(players)
+        self.objective, self.data, self.num_train = objective, data, num_train
+        self.low_precision, self.gather = low_precision, gather
+
+    def draw(self, images: Images, index: Tensor, key: Tensor, sample_shape: tuple[int, ...]) -> tuple[Batch, Draw]:
+        noise = Noise(key, index)
+        batch = self.data.batch(images, index, noise)
+        with torch.autocast(index.device.type, torch.bfloat16, enabled=self.low_precision):
+            return batch, self.model.draw(batch, sample_shape, noise)
+
+    def forward(
+        self, images: Images, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]
+    ) -> StepResult:
+        batch, draw = self.draw(images, index, key, self.objective.sample_shape)
+        context = Context(step, hyper, self.num_train, self.model, dict(self.players.items()), self.gather)
+        losses, terms = self.objective(draw, batch, context)
+        logged = {"loss": losses[MODEL].detach(), **terms}
+        logged |= {f"loss_{name}": loss.detach() for name, loss in losses.items() if name != MODEL}
+        logged["distortion_nats"] = bounds.distortion(draw).detach().mean()
+        if (rate := bounds.rate(draw)) is not None:
+            logged["rate_nats"] = rate.detach().mean()
+        logged |= {name: value.detach().mean() for name, value in draw.penalties.items()}
+        return StepResult(losses, logged, draw)

@@ -1,0 +1,120 @@
+"""`train` and `resume`: from a configuration, or a run folder, to weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vaekit.config import check
+from vaekit.data.download import data_folder
+from vaekit.data.images import Splits
+from vaekit.data.splits import load_splits
+from vaekit.errors import InputError
+from vaekit.noise import seed_key
+from vaekit.runs import Run, check_new
+from vaekit.settings import Config, configure
+from vaekit.storage import save_model
+from vaekit.training.engine import prepare, resolve
+from vaekit.training.processes import Processes
+from vaekit.training.reporting import EpochLines
+from vaekit.training.trainer import Observer, Trainer
+
+
+def seeded_model(config: Config, info: Any) -> torch.nn.Module:
+    """The model of a configuration, initialized from its seed without touching torch's global generator."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_key(config.training.seed, "weights") & ((1 << 63) - 1))
+        return config.model.build(info)
+
+
+def train(
+    out: str | os.PathLike[str],
+    preset: str = "conv",
+    *,
+    config: Config | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    observer: Observer | None = None,
+    **given: Any,
+) -> Run:
+    """Train a model into a new run folder.
+
+    Args:
+        out: the folder, made if need be.
+        preset: a preset's name; further keywords are flat settings, as on the command line.
+        config: a whole configuration, in place of preset and settings.
+        data_dir: folder of local data sets; None reads the variable VAEKIT_DATA.
+        observer: is told of progress; None prints a line an epoch to standard error.
+
+    Raises:
+        InputError: when something given is wrong; nothing was written.
+        RunError: when training failed midway; what was saved is intact.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = train(folder + "/run", "mlp", data="digits", latent_dim=2, epochs=2)
+    ...     [record["epoch"] for record in run.metrics()]
+    [1, 2]
+    """
+    check_new(Path(out))
+    config = configure(preset, **given) if config is None else config
+    check(config)
+    config.check_combination()
+    splits = _load(config, data_dir)
+    model = seeded_model(config, splits.info)
+    resolved = resolve(config.training, model)
+    processes = Processes(prepare(resolved))
+    if processes.first:
+        Run.create(out, config, splits.info, resolved)
+    processes.wait()
+    return _fit(Run(out), splits, processes, observer)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Continue a run from its checkpoint, to the same weights as if it had never stopped.
+
+    Raises:
+        InputError: when there is no run, its data changed, or another process holds it.
+    """
+    run = Run(path)
+    processes = Processes(prepare(run.resolved))
+    if processes.count != run.resolved.processes:
+        raise InputError(
+            f"run {str(path)!r} was begun with {run.resolved.processes} processes and this is {processes.count}; "
+            "start as many"
+        )
+    splits = _load(run.config, data_dir)
+    if splits.info != run.info:
+        raise InputError(f"data {run.info.name!r} changed since the run began; restore them or train anew")
+    return _fit(run, splits, processes, observer)
+
+
+def _load(config: Config, data_dir: str | os.PathLike[str] | None) -> Splits:
+    data = config.data
+    return load_splits(data.data, data_folder(data_dir), data.validation, data.train_limit)
+
+
+def _fit(run: Run, splits: Splits, processes: Processes, observer: Observer | None) -> Run:
+    if not processes.first:
+        _train(run, splits, processes, observer)
+        return run
+    with run.locked():
+        _train(run, splits, processes, observer)
+    return run
+
+
+def _train(run: Run, splits: Splits, processes: Processes, observer: Observer | None) -> None:
+    device = torch.device("cpu") if run.resolved.device == "cpu" else torch.device("cuda", torch.cuda.current_device())
+    model = seeded_model(run.config, splits.info)
+    trainer = Trainer(run, splits, model, processes, device, observer or EpochLines())
+    trainer.fit()
+    if processes.first:
+        save_model(run.model, model, run.config, run.info, trainer.weights())
+    processes.wait()

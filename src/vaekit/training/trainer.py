@@ -1,0 +1,229 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.data.batches import Order
+from vaekit.data.images import Images, Splits
+from vaekit.errors import InputError, RunError
+from vaekit.models.table import Model
+from vaekit.noise import seed_key
+from vaekit.objectives.table import MODEL, OBJECTIVES
+from vaekit.runs import Run
+from vaekit.training.checkpoints import Progress, load_checkpoint, save_checkpoint
+from vaekit.training.engine import runner
+from vaekit.training.optimization import Optimizers, learning_rate
+from vaekit.training.processes import Processes
+from vaekit.training.step import TrainingStep, numeric_fields
+from vaekit.training.validation import validate, with_bound
+
+_LOOK_EVERY = 100  # steps between looks at the device: for the display, and to stop on a loss that is not finite
+
+
+class Observer(Protocol):
+    """Who is told how training goes. `means` are running means over the epoch, by name."""
+
+    def step(self, progress: Progress, total_steps: int, means: Mapping[str, float]) -> None: ...
+
+    def epoch(self, record: dict[str, Any], total_epochs: float) -> None: ...
+
+
+class Trainer:
+    """Trains the model of a run from wherever its checkpoint stands.
+
+    Args:
+        run: an open run folder, held by this process.
+        splits: its data.
+        model: freshly built from the run's configuration and seed.
+        processes: this process's group.
+        device: where to compute.
+        observer: is told of steps and epochs, on the first process only.
+    """
+
+    def __init__(
+        self, run: Run, splits: Splits, model: Model, processes: Processes, device: torch.device, observer: Observer
+    ):
+        config = run.config
+        self.run, self.model, self.processes, self.device, self.observer = run, model, processes, device, observer
+        self.settings, self.objective = config.training, config.objective
+        self.train_images = splits.train.to(device)
+        self.val_images: Images | None = None if splits.val is None else splits.val.to(device)
+
+        size = self.settings.batch_size
+        if size > len(splits.train):
+            raise InputError(f"--batch-size: {size} is more than the {len(splits.train)} training images; lower it")
+        if size % processes.count:
+            raise InputError(f"--batch-size: {size} cannot be shared by {processes.count} processes; use a multiple")
+        missing = sorted(self.objective.needs - model.provides)
+        if missing:
+            name = OBJECTIVES.name_of(self.objective)
+            raise InputError(f"--objective {name}: needs {', '.join(missing)}, which this model does not provide")
+
+        players = self.objective.players(config.model.latent_dim)
+        self.players: dict[str, nn.Module] = {
+            name: module.to(device, memory_format=torch.channels_last)
+            for name, module in {MODEL: model, **players}.items()
+        }
+        self.optimizers = Optimizers(self.players, self.settings, device)
+        self.module = TrainingStep(
+            model,
+            self.objective,
+            {name: module for name, module in self.players.items() if name != MODEL},
+            config.data,
+            len(splits.train),
+            run.resolved.precision == "bfloat16",
+            processes.gather,
+        )
+        self.order = Order(len(splits.train), size, self.settings.seed, device)
+        self.total_steps = max(1, round(self.settings.epochs * len(splits.train) / size))
+        self.hyper = numeric_fields(self.objective)
+        self.progress, self.best = Progress(), None
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
+        self.first_bad = torch.tensor(-1, device=device)
+        self.run_step = runner(self._body, device)
+        if run.checkpoint.exists():
+            self._restore()
+
+    def _restore(self) -> None:
+        self.progress, self.best = load_checkpoint(self.run.checkpoint, self.players, self.optimizers, self.device)
+        if self.progress.sums:
+            self.names = list(self.progress.sums)
+            self.sums = torch.stack([self.progress.sums[name] for name in self.names])
+
+    def _body(self, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]) -> None:
+        """One whole step: draw, losses, gradients, optimizers, sums for the log."""
+        result = self.module(self.train_images, index, key, step, hyper)
+        self.optimizers.backward(result.losses)
+        self.processes.average_gradients(self.optimizers.all_parameters())
+        self.optimizers.step()
+        self.model.after_step(result.draw)
+        values = torch.stack([value.double() for value in result.logged.values()])
+        if self.sums is None:
+            self.names, self.sums = list(result.logged), torch.zeros_like(values)
+        self.sums += values
+        bad = (self.first_bad < 0) & ~torch.isfinite(values).all()
+        self.first_bad.copy_(torch.where(bad, step, self.first_bad))
+
+    def fit(self) -> None:
+        """Train to the end, or to early stopping.
+
+        Raises:
+            RunError: when a loss is not finite; the last checkpoint is intact.
+        """
+        self.module.train()
+        while not self.progress.finished:
+            step = self.progress.step
+            epoch = self._epoch_of(step)
+            started = time.perf_counter()
+            self.optimizers.set_learning_rate(learning_rate(self.settings, step, self.total_steps))
+            index = self.processes.share(self.order.batch(step))
+            self.run_step(index, seed_key(self.settings.seed, "train", step), step, self._hyper_at(step))
+            self.progress.step += 1
+            self.progress.summed += 1
+            self.progress.seconds += time.perf_counter() - started
+            if self.progress.step % _LOOK_EVERY == 0:
+                self._look()
+            if self.progress.step == min(self.order.steps_at(epoch + 1), self.total_steps):
+                self._end_epoch(epoch)
+
+    def _epoch_of(self, step: int) -> int:
+        """The epoch, from 0, that a step's record belongs to."""
+        epoch = step * self.settings.batch_size // self.order.num_images
+        return epoch + 1 if step >= self.order.steps_at(epoch + 1) else epoch
+
+    def _hyper_at(self, step: int) -> dict[str, float]:
+        if "beta" not in self.hyper:
+            return self.hyper
+        epochs = step * self.settings.batch_size / self.order.num_images
+        return {**self.hyper, "beta": self.hyper["beta"] * self.run.config.beta_schedule(epochs)}
+
+    def _means(self) -> dict[str, float]:
+        assert self.sums is not None
+        return dict(zip(self.names, (self.sums / self.progress.summed).tolist(), strict=True))
+
+    def _look(self) -> None:
+        """Wait for the device, stop if a loss was not finite, and tell the observer."""
+        started = time.perf_counter()
+        bad = int(self.first_bad)
+        self.progress.seconds += time.perf_counter() - started
+        if bad >= 0:
+            raise RunError(
+                f"the loss became infinite or NaN at step {bad}; lower --learning-rate, or set --gradient-clip, "
+                "--warmup or --precision float32"
+            )
+        if self.processes.first and self.progress.summed:
+            self.observer.step(self.progress, self.total_steps, self._means())
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Validate, record, keep the best weights, write the checkpoint."""
+        self._look()
+        progress, settings = self.progress, self.settings
+        assert self.sums is not None
+        means = self.processes.sum(self.sums.clone()) / (self.processes.count * progress.summed)
+        train = with_bound(dict(zip(self.names, means.tolist(), strict=True)))
+        hyper = self._hyper_at(progress.step - 1)
+        val = None
+        if self.val_images is not None:
+            val = validate(self.module, self.val_images, settings.seed, progress.step, hyper, self.processes)
+        progress.epoch = epoch + 1
+        done = progress.step * settings.batch_size
+        record = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "seconds": round(progress.seconds, 3),
+            "images_per_second": round(done / progress.seconds, 1),
+            "learning_rate": learning_rate(settings, progress.step - 1, self.total_steps),
+            **hyper,
+            "train": _record(train),
+            "val": None if val is None else _record(val),
+        }
+        progress.records.append(record)
+        self._select(val)
+        progress.finished = progress.step >= self.total_steps or self._out_of_patience()
+        progress.summed = 0
+        self.sums.zero_()
+        self.save()
+        if self.processes.first:
+            self.observer.epoch(record, settings.epochs)
+        self.processes.wait()
+
+    def _select(self, val: dict[str, float] | None) -> None:
+        if val is None or (elbo := val.get("elbo_nats")) is None or not math.isfinite(elbo):
+            return
+        if self.progress.best_elbo is None or elbo > self.progress.best_elbo:
+            self.progress.best_elbo, self.progress.best_epoch = elbo, self.progress.epoch
+            if self.settings.select_best:
+                self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+    def _out_of_patience(self) -> bool:
+        patience, best = self.settings.patience, self.progress.best_epoch
+        return patience is not None and best is not None and self.progress.epoch - best >= patience
+
+    def save(self) -> None:
+        """Write checkpoint and metrics, on the first process."""
+        if not self.processes.first:
+            return
+        if self.sums is not None and self.progress.summed:
+            self.progress.sums = dict(zip(self.names, self.sums.clone(), strict=True))
+        else:
+            self.progress.sums = {}
+        save_checkpoint(self.run.checkpoint, self.progress, self.players, self.optimizers, self.best)
+        self.run.write_metrics(self.progress.records)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to keep: the best on validation images where they were selected, else the last."""
+        return self.best if self.best is not None else self.model.state_dict()
+
+
+def _record(means: dict[str, float]) -> dict[str, float | None]:
+    """Means with the fields that every record has, null where a quantity does not exist."""
+    always = ("loss", "elbo_nats", "rate_nats", "distortion_nats")
+    return {**{name: means.get(name) for name in always}, **means}

@@ -1,0 +1,50 @@
+"""The bound on held-out images during training: one latent sample an image, the same noise each time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from vaekit.data.images import Images
+from vaekit.noise import seed_key
+from vaekit.training.processes import Processes
+from vaekit.training.step import TrainingStep
+
+_BATCH = 500
+
+
+@torch.no_grad()
+def validate(
+    step: TrainingStep, images: Images, seed: int, at: int, hyper: Mapping[str, float], processes: Processes
+) -> dict[str, float]:
+    """Means over all `images` of what a step logs, and ``elbo_nats`` where there is a bound.
+
+    Objectives that need players' gradients are evaluated without them. The last, smaller batch counts by its size.
+    """
+    device = images.pixels.device
+    step.eval()
+    low_precision, step.low_precision = step.low_precision, False
+    key = torch.tensor(seed_key(seed, "validation"), device=device)
+    now = torch.tensor(at, device=device)
+    scalars = {name: torch.tensor(value, device=device) for name, value in hyper.items()}
+    index = torch.arange(len(images), device=device)
+    totals: Tensor | None = None
+    names: list[str] = []
+    for part in index.tensor_split(processes.count)[processes.rank].split(_BATCH):
+        logged = step(images, part, key, now, scalars).logged
+        names = list(logged)
+        values = torch.stack([value.double() for value in logged.values()]) * len(part)
+        totals = values if totals is None else totals + values
+    step.low_precision = low_precision
+    step.train()
+    assert totals is not None
+    return with_bound(dict(zip(names, (processes.sum(totals) / len(images)).tolist(), strict=True)))
+
+
+def with_bound(means: dict[str, float]) -> dict[str, float]:
+    """Logged means with ``elbo_nats`` = -(distortion + rate) added where there is a rate."""
+    if "rate_nats" in means:
+        means["elbo_nats"] = -(means["distortion_nats"] + means["rate_nats"])
+    return means

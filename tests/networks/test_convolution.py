@@ -1,0 +1,209 @@
+"""The convolutions give the results of torch's own, whichever path they take."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call, grad
+
+from vaekit.networks import convolution
+from vaekit.networks.convolution import Conv2d, ConvTranspose2d
+
+# (transposed, in, out, kernel, stride, padding, output padding, height, width, relu)
+LAYERS = [
+    (False, 1, 32, 3, 2, 1, 0, 28, 28, True),  # the layers of a small network for 28x28 images
+    (False, 32, 64, 3, 2, 1, 0, 14, 14, True),
+    (True, 64, 64, 3, 2, 1, 1, 7, 7, True),
+    (True, 64, 32, 3, 2, 1, 1, 14, 14, True),
+    (False, 32, 1, 3, 1, 1, 0, 28, 28, False),
+    (True, 32, 1, 3, 1, 1, 0, 28, 28, False),
+    (False, 16, 3, 3, 1, 1, 0, 9, 13, True),  # few outputs, of other numbers, kernels and paddings
+    (False, 17, 2, 4, 1, 2, 0, 9, 8, False),
+    (False, 16, 4, 3, 1, 0, 0, 7, 5, False),
+    (False, 16, 1, 3, 1, (2, 0), 0, 7, 5, False),
+    (False, 16, 1, 1, 1, 1, 0, 5, 5, False),  # a padding larger than the kernel
+    (True, 16, 3, 4, 1, 1, 0, 9, 7, False),
+    (True, 16, 2, (2, 3), 1, (0, 1), 0, 5, 6, True),
+    (False, 5, 7, 4, 2, 1, 0, 15, 13, True),  # odd sizes, remainders that no window covers
+    (False, 3, 6, 3, 2, 0, 0, 12, 17, False),
+    (False, 3, 6, 3, (1, 2), (2, 1), 0, 6, 9, True),
+    (True, 5, 7, 4, 2, 1, 0, 5, 9, True),
+    (True, 5, 3, 3, 2, 1, 0, 17, 4, False),
+    (True, 4, 6, 3, 3, 0, 2, 3, 5, True),
+    (True, 6, 1, 3, 2, 1, 1, 4, 4, False),
+    (False, 1, 1, 3, 1, 1, 0, 4, 4, False),
+]
+
+
+def _pair(case: tuple, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, nn.Module, Tensor]:
+    """torch's layer, ours with the same parameters, and an input for both: (3, in, height, width)."""
+    transposed, inputs, outputs, kernel, stride, padding, extra, height, width, relu = case
+    torch.manual_seed(0)
+    if transposed:
+        arguments = (inputs, outputs, kernel, stride, padding, extra)
+        theirs, ours = nn.ConvTranspose2d(*arguments), ConvTranspose2d(*arguments, relu=relu)
+    else:
+        arguments = (inputs, outputs, kernel, stride, padding)
+        theirs, ours = nn.Conv2d(*arguments), Conv2d(*arguments, relu=relu)
+    ours.load_state_dict(theirs.state_dict())
+    if relu:
+        theirs = nn.Sequential(theirs, nn.ReLU())
+    return theirs.to(dtype), ours.to(dtype), torch.randn(3, inputs, height, width, dtype=dtype)
+
+
+def _run(layer: nn.Module, x: Tensor, weights: Tensor, *, bf16: bool = False) -> list[Tensor]:
+    """Output and gradients of x, weight and bias."""
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        y = layer(x)
+    return [y.detach(), *torch.autograd.grad(y, [x, *layer.parameters()], weights.to(y.dtype))]
+
+
+def _error(value: Tensor, reference: Tensor) -> float:
+    """Root mean square error, relative to the reference's root mean square."""
+    reference = reference.double()
+    return float((value.double() - reference).norm() / reference.norm().clamp_min(1e-30))
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_agrees_in_fp32(case: tuple, layout: torch.memory_format) -> None:
+    theirs, ours, x = _pair(case)
+    x, ours = x.to(memory_format=layout), ours.to(memory_format=layout)
+    weights = torch.randn(theirs(x).shape)
+    for value, reference in zip(_run(ours, x, weights), _run(theirs, x, weights), strict=True):
+        assert value.dtype == reference.dtype
+        torch.testing.assert_close(value, reference, rtol=1e-4, atol=1e-4)
+        assert _error(value, reference) < 2e-6  # a few roundings of 6e-8, in sums of up to 2,352 products
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=str)
+def test_agrees_in_bf16(case: tuple) -> None:
+    theirs, ours, x = _pair(case)
+    # Rounded here, so that the exact result and both bf16 ones start from the same numbers.
+    with torch.no_grad():
+        for parameter in [*theirs.parameters(), *ours.parameters()]:
+            parameter.copy_(parameter.bfloat16())
+    x = x.bfloat16().float()
+    weights = torch.randn(theirs(x).shape).bfloat16().float()
+    got, torchs, exact = (
+        _run(layer, x, weights, bf16=bf16) for layer, bf16 in ((ours, True), (theirs, True), (theirs, False))
+    )
+    for value, other, reference in zip(got, torchs, exact, strict=True):
+        assert value.dtype == other.dtype
+        # One rounding of the result is 2**-9 at most, 1.7e-3 in the root mean square. The products of single
+        # taps are rounded besides, and a ReLU may switch where the output is within rounding of 0.
+        assert _error(value, reference) < max(4e-3, 1.5 * _error(other, reference))
+
+
+@pytest.mark.parametrize("case", LAYERS[:6], ids=str)
+def test_same_bits_twice(case: tuple) -> None:
+    _, ours, x = _pair(case)
+    weights = torch.randn(ours(x).shape)
+    for first, second in zip(*(_run(ours, x, weights, bf16=True) for _ in range(2)), strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("case", LAYERS[:6], ids=str)
+def test_takes_the_fast_path(case: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the first layer, in which there is nothing to gain."""
+    _, ours, x = _pair(case)
+    calls = []
+    apply = convolution._Convolution.apply
+    monkeypatch.setattr(convolution._Convolution, "apply", lambda *args: calls.append(1) or apply(*args))
+    with torch.autocast("cpu", torch.bfloat16):
+        ours(x)
+    assert len(calls) == (case[1] > 1)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_without_gradients(bf16: bool) -> None:
+    for case in LAYERS:
+        theirs, ours, x = _pair(case)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            value, reference = ours(x), theirs(x)
+        assert not value.requires_grad
+        assert value.dtype == reference.dtype
+        assert _error(value, reference) < (6e-3 if bf16 else 2e-6)
+
+
+def test_frozen_weight_and_no_bias() -> None:
+    for layer in (ConvTranspose2d(4, 5, 3, 2, 1, 1, bias=False), Conv2d(16, 1, 3, 1, 1, bias=False)):
+        layer.weight.requires_grad_(False)
+        x = torch.randn(2, layer.in_channels, 6, 6, requires_grad=True)
+        layer(x).sum().backward()
+        assert x.grad is not None
+        assert layer.weight.grad is None
+
+
+def test_no_gradient_for_the_input_unless_asked() -> None:
+    layer = ConvTranspose2d(4, 5, 3, 2, 1, 1)
+    layer(torch.randn(2, 4, 6, 6)).sum().backward()
+    assert layer.weight.grad.shape == layer.weight.shape
+    assert layer.bias.grad.shape == (5,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_relu_of_every_kind_of_number(dtype: torch.dtype) -> None:
+    """NaN, infinities, zeros and subnormal numbers: all 65,536 bf16 numbers."""
+    x = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.bfloat16).to(dtype)
+    value = x.clone()
+    convolution._relu_(value)
+    torch.testing.assert_close(value, x.relu(), rtol=0, atol=0, equal_nan=True)
+    y = value[~value.isnan()]
+    g = torch.randn(y.shape).to(dtype)
+    assert torch.equal(convolution._relu_grad(g, y), torch.where(y > 0, g, 0))
+
+
+@pytest.mark.parametrize("case", [LAYERS[12], LAYERS[17]], ids=str)
+def test_double_precision_is_torchs(case: tuple) -> None:
+    theirs, ours, x = _pair(case, torch.float64)
+    assert torch.equal(ours(x), theirs(x))
+    assert torch.autograd.gradcheck(ours, (x[:1, :, :3, :3].requires_grad_(),))
+
+
+@pytest.mark.parametrize("case", LAYERS[3:5], ids=str)
+def test_fake_and_meta_tensors(case: tuple) -> None:
+    theirs, ours, x = _pair(case)
+    shape = theirs(x).shape
+    assert ours.to("meta")(x.to("meta")).shape == shape
+    with FakeTensorMode():
+        _, ours, x = _pair((*case,))
+        assert ours(x).shape == shape
+
+
+@pytest.mark.parametrize("case", LAYERS[3:5], ids=str)
+def test_function_transforms(case: tuple) -> None:
+    theirs, ours, x = _pair((*case[:-1], False))
+    expected = grad(lambda p: functional_call(theirs, p, (x,)).square().sum())(dict(theirs.named_parameters()))
+    value = grad(lambda p: functional_call(ours, p, (x,)).square().sum())(dict(ours.named_parameters()))
+    for name in expected:
+        torch.testing.assert_close(value[name], expected[name])
+    assert torch.equal(torch.vmap(ours)(x[:, None]), torch.vmap(theirs)(x[:, None]))
+
+
+def test_unusual_calls_are_torchs() -> None:
+    theirs, ours, x = _pair(LAYERS[3])
+    theirs = theirs[0]
+    ours.relu = False
+    assert torch.equal(ours(x[0]), theirs(x[0]))
+    assert torch.equal(ours(x, [27, 27]), theirs(x, [27, 27]))
+    assert ours(x[:0]).shape == (0, 32, 28, 28)
+    with pytest.raises(RuntimeError, match="64 channels"):
+        ours(x[:, :5])
+    for options in ({"padding": "same"}, {"groups": 2}, {"dilation": 2}, {"padding_mode": "reflect", "padding": 1}):
+        theirs, ours = nn.Conv2d(16, 2, 3, **options), Conv2d(16, 2, 3, **options)
+        ours.load_state_dict(theirs.state_dict())
+        assert torch.equal(ours(x[:, :16]), theirs(x[:, :16]))
+
+
+def test_second_derivative_is_refused() -> None:
+    layer, x = ConvTranspose2d(4, 5, 3, 2, 1, 1), torch.randn(2, 4, 6, 6, requires_grad=True)
+    (dx,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        dx.sum().backward()
+
+
+def test_representation() -> None:
+    assert "relu=True" in repr(Conv2d(1, 2, 3, relu=True))
+    assert "relu" not in repr(ConvTranspose2d(1, 2, 3))
