@@ -12,7 +12,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -99,10 +99,21 @@ def replace(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     )
 
 
-def set_flags(config: Any, given: dict[str, Any]) -> Any:
+def every_flag(value: Any) -> Iterator[Flag]:
+    """The flags of `value`, then those that other entries of its choices would bring (paths hold ``choice=name``)."""
+    for flag in flags(value):
+        yield flag
+        for name in flag.table or ():
+            if flag.table and name != flag.value:
+                above = (*flag.path[:-1], f"{flag.name}={name}")
+                for inner in flags(flag.table[name]()):
+                    yield dataclasses.replace(inner, path=(*above, *inner.path))
+
+
+def set_flags(config: Any, given: dict[str, Any], also: Iterable[str] = ()) -> Any:
     """Apply flat settings (``{"network": "conv", "latent_dim": 2}``): choices first, then leaves.
 
-    A choice that names the class already there keeps that class's settings.
+    A choice that names the class already there keeps that class's settings. `also` are further options to suggest.
 
     Raises:
         InputError: for a name that this configuration does not have, or a value of wrong type or range.
@@ -125,8 +136,12 @@ def set_flags(config: Any, given: dict[str, Any]) -> Any:
         if flag.name in left:
             del left[flag.name]
     for name in left:
-        known = [f.option for f in flags(config)]
-        raise unknown("option", "--" + name.replace("_", "-"), known)
+        option = "--" + name.replace("_", "-")
+        for flag in every_flag(config):
+            if flag.name == name:
+                part = next(word for word in flag.path if "=" in word).replace("_", "-").replace("=", " ")
+                raise InputError(f"option {option} belongs to --{part}, which is not chosen; add --{part}")
+        raise unknown("option", option, [*also, *(flag.option for flag in flags(config))])
     return config
 
 

@@ -17,13 +17,15 @@ LAYERS = [
     (True, 64, 32, 3, 2, 1, 1, 14, 14, True),
     (False, 32, 1, 3, 1, 1, 0, 28, 28, False),
     (True, 32, 1, 3, 1, 1, 0, 28, 28, False),
-    (False, 16, 3, 3, 1, 1, 0, 9, 13, True),  # few outputs, of other numbers, kernels and paddings
-    (False, 17, 2, 4, 1, 2, 0, 9, 8, False),
+    (True, 33, 32, 3, 2, 1, 1, 5, 3, False),
+    (False, 34, 32, 4, (2, 3), (0, 2), 0, 11, 10, True),
+    (False, 36, 3, 3, 1, 1, 0, 9, 13, True),  # few outputs, of other numbers, kernels and paddings
+    (False, 21, 2, 4, 1, 2, 0, 9, 8, False),
     (False, 16, 4, 3, 1, 0, 0, 7, 5, False),
     (False, 16, 1, 3, 1, (2, 0), 0, 7, 5, False),
     (False, 16, 1, 1, 1, 1, 0, 5, 5, False),  # a padding larger than the kernel
     (True, 16, 3, 4, 1, 1, 0, 9, 7, False),
-    (True, 16, 2, (2, 3), 1, (0, 1), 0, 5, 6, True),
+    (True, 20, 2, (2, 3), 1, (0, 1), 0, 5, 6, True),
     (False, 5, 7, 4, 2, 1, 0, 15, 13, True),  # odd sizes, remainders that no window covers
     (False, 3, 6, 3, 2, 0, 0, 12, 17, False),
     (False, 3, 6, 3, (1, 2), (2, 1), 0, 6, 9, True),
@@ -33,6 +35,12 @@ LAYERS = [
     (True, 6, 1, 3, 2, 1, 1, 4, 4, False),
     (False, 1, 1, 3, 1, 1, 0, 4, 4, False),
 ]
+
+
+@pytest.fixture(autouse=True)
+def small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the fast path for the small images here as well."""
+    monkeypatch.setattr(convolution, "_NUMBERS", 1)
 
 
 def _pair(case: tuple, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, nn.Module, Tensor]:
@@ -85,14 +93,16 @@ def test_agrees_in_bf16(case: tuple) -> None:
         for parameter in [*theirs.parameters(), *ours.parameters()]:
             parameter.copy_(parameter.bfloat16())
     x = x.bfloat16().float()
-    weights = torch.randn(theirs(x).shape).bfloat16().float()
+    output = theirs[0](x) if isinstance(theirs, nn.Sequential) else theirs(x)
+    # Where the output is within rounding of 0, a ReLU's gradient may be that of the other side.
+    weights = (torch.randn(output.shape) * (output.abs() > 0.05)).bfloat16().float()
     got, torchs, exact = (
         _run(layer, x, weights, bf16=bf16) for layer, bf16 in ((ours, True), (theirs, True), (theirs, False))
     )
     for value, other, reference in zip(got, torchs, exact, strict=True):
         assert value.dtype == other.dtype
         # One rounding of the result is 2**-9 at most, 1.7e-3 in the root mean square. The products of single
-        # taps are rounded besides, and a ReLU may switch where the output is within rounding of 0.
+        # taps are rounded besides, of the same size together.
         assert _error(value, reference) < max(4e-3, 1.5 * _error(other, reference))
 
 
@@ -136,6 +146,12 @@ def test_frozen_weight_and_no_bias() -> None:
         assert layer.weight.grad is None
 
 
+def test_few_numbers_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, ours, x = _pair(LAYERS[3])
+    monkeypatch.setattr(convolution, "_NUMBERS", x.numel() + 1)
+    assert torch.equal(ours(x), theirs(x))
+
+
 def test_no_gradient_for_the_input_unless_asked() -> None:
     layer = ConvTranspose2d(4, 5, 3, 2, 1, 1)
     layer(torch.randn(2, 4, 6, 6)).sum().backward()
@@ -155,7 +171,7 @@ def test_relu_of_every_kind_of_number(dtype: torch.dtype) -> None:
     assert torch.equal(convolution._relu_grad(g, y), torch.where(y > 0, g, 0))
 
 
-@pytest.mark.parametrize("case", [LAYERS[12], LAYERS[17]], ids=str)
+@pytest.mark.parametrize("case", [LAYERS[14], LAYERS[19]], ids=str)
 def test_double_precision_is_torchs(case: tuple) -> None:
     theirs, ours, x = _pair(case, torch.float64)
     assert torch.equal(ours(x), theirs(x))
@@ -166,16 +182,17 @@ def test_double_precision_is_torchs(case: tuple) -> None:
 def test_fake_and_meta_tensors(case: tuple) -> None:
     theirs, ours, x = _pair(case)
     shape = theirs(x).shape
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert ours(torch.empty(x.shape)).shape == shape
     assert ours.to("meta")(x.to("meta")).shape == shape
-    with FakeTensorMode():
-        _, ours, x = _pair((*case,))
-        assert ours(x).shape == shape
 
 
 @pytest.mark.parametrize("case", LAYERS[3:5], ids=str)
 def test_function_transforms(case: tuple) -> None:
     theirs, ours, x = _pair((*case[:-1], False))
-    expected = grad(lambda p: functional_call(theirs, p, (x,)).square().sum())(dict(theirs.named_parameters()))
+    expected = grad(lambda p: functional_call(theirs, p, (x,)).square().sum())(
+        dict(theirs.named_parameters())
+    )
     value = grad(lambda p: functional_call(ours, p, (x,)).square().sum())(dict(ours.named_parameters()))
     for name in expected:
         torch.testing.assert_close(value[name], expected[name])
@@ -191,7 +208,12 @@ def test_unusual_calls_are_torchs() -> None:
     assert ours(x[:0]).shape == (0, 32, 28, 28)
     with pytest.raises(RuntimeError, match="64 channels"):
         ours(x[:, :5])
-    for options in ({"padding": "same"}, {"groups": 2}, {"dilation": 2}, {"padding_mode": "reflect", "padding": 1}):
+    for options in (
+        {"padding": "same"},
+        {"groups": 2},
+        {"dilation": 2},
+        {"padding_mode": "reflect", "padding": 1},
+    ):
         theirs, ours = nn.Conv2d(16, 2, 3, **options), Conv2d(16, 2, 3, **options)
         ours.load_state_dict(theirs.state_dict())
         assert torch.equal(ours(x[:, :16]), theirs(x[:, :16]))

@@ -9,7 +9,8 @@ a matrix product but whose other parts do not. Times below: 2 Zen 4 cores, bf16,
   and a sum of shifted planes: 0.9 ms for 2.7 ms forward. With the roles of input and gradient exchanged,
   the weight gradient takes 0.4 ms for 2.8 ms.
 - Weight gradients on narrow images (rows of 8 pixels or fewer) are faster as one product: 3.5 ms for 6.2 ms
-  for 256->256 channels at 4x4, batch 64. In fp32, and on wider rows, they are not.
+  for 256->256 channels at 4x4, batch 64. In fp32, on wider rows, for fewer than 32 channels and with
+  stride 1, they are not.
 
 Everything is computed by fixed sequences of deterministic operators: the same inputs give the same bits.
 """
@@ -24,11 +25,15 @@ __all__ = ["Conv2d", "ConvTranspose2d"]
 
 Pair = tuple[int, int]
 
-# Measured up to 4: a fifth output channel costs the shifted planes more than oneDNN loses.
+# Where each of these stops paying off, as measured. The shifted planes grow with the output channels, and the
+# product that they replace with the input channels: 32->3 gains, 16->3 and 32->4 lose.
 _FEW_OUTPUTS_FORWARD = 3
 _FEW_OUTPUTS_BACKWARD = 4
 _MANY_INPUTS = 16
+_INPUTS_PER_OUTPUT = 10
 _NARROW = 8
+_CHANNELS = 32
+_NUMBERS = 2**16  # below, the 0.1 ms that Python takes for a layer is more than the gain
 
 
 class Conv2d(nn.Conv2d):
@@ -90,7 +95,7 @@ def _fast_dtype(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> torch.dtype
     if (
         x.device.type != "cpu"
         or x.dim() != 4
-        or x.numel() == 0
+        or x.numel() < _NUMBERS
         or x.shape[1] != layer.in_channels
         or layer.groups != 1
         or layer.dilation != (1, 1)
@@ -121,7 +126,7 @@ def _worthwhile(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> bool:
         return True
     (h, w), (kh, kw), (sh, sw), (ph, pw) = x.shape[2:], layer.kernel_size, layer.stride, layer.padding
     height, width = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
-    return dtype == torch.bfloat16 and 0 < width <= _NARROW and height > 0
+    return height > 0 and width > 0 and _narrow(width, layer.weight.shape, layer.stride, dtype)
 
 
 def _few_outputs(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
@@ -131,6 +136,11 @@ def _few_outputs(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
         and layer.in_channels >= _MANY_INPUTS
         and min(_mirrored(layer.kernel_size, layer.padding)) >= 0
     )
+
+
+def _narrow(width: int, shape: torch.Size, stride: Pair, dtype: torch.dtype) -> bool:
+    """Whether the weight gradient is faster as one product; width is that of the smaller image."""
+    return dtype == torch.bfloat16 and width <= _NARROW and min(stride) > 1 and min(shape[:2]) >= _CHANNELS
 
 
 def _mirrored(kernel: Pair, padding: Pair) -> Pair:
@@ -166,7 +176,7 @@ class _Convolution(torch.autograd.Function):
         )
         if transposed:
             y = F.conv_transpose2d(x, w, b, stride, padding, output_padding)
-        elif ctx.few and w.shape[0] <= _FEW_OUTPUTS_FORWARD:
+        elif ctx.few and w.shape[0] <= min(_FEW_OUTPUTS_FORWARD, w.shape[1] // _INPUTS_PER_OUTPUT):
             y = _by_taps(x, w, b, padding)
         else:
             y = F.conv2d(x, w, b, stride, padding)
@@ -250,9 +260,8 @@ def _by_taps(x: Tensor, w: Tensor, b: Tensor | None, padding: Pair) -> Tensor:
     n, _, h, width = x.shape
     d, c, k, m = w.shape
     planes = (w.permute(2, 3, 0, 1).reshape(k * m * d, c) @ _rows(x).t()).float().view(k, m, d, n, h, width)
-    total = planes.new_zeros(d, n, h + k - 1, width + m - 1)
-    if b is not None:
-        total += b.float().view(d, 1, 1, 1)
+    shape = d, n, h + k - 1, width + m - 1
+    total = planes.new_zeros(shape) if b is None else b.float().view(d, 1, 1, 1).expand(shape).contiguous()
     for i in range(k):
         for j in range(m):
             top, left = k - 1 - i, m - 1 - j
@@ -265,7 +274,7 @@ def _by_taps(x: Tensor, w: Tensor, b: Tensor | None, padding: Pair) -> Tensor:
 def _weight_grad(big: Tensor, small: Tensor, w: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """Gradient of w (D, C, K, L), where a convolution by w leads from big (N, C, ...) to small (N, D, ...)."""
     n, d, height, width = small.shape
-    if big.dtype != torch.bfloat16 or width > _NARROW:
+    if not _narrow(width, w.shape, stride, big.dtype):
         return _onednn_grad(small, big, w, stride, padding, (False, True, False))
     _, c, k, m = w.shape
     (sh, sw), (ph, pw), (h, wide) = stride, padding, big.shape[2:]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from vaekit.models.table import Model
 from vaekit.training.checkpoints import Progress
 
 
@@ -50,7 +51,7 @@ class EpochLines:
         sys.stderr.write(line.ljust(100)[:140])
         sys.stderr.flush()
 
-    def epoch(self, record: dict[str, Any], total_epochs: float) -> None:
+    def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None:
         val = record["val"]
         held_out = ""
         if val is not None:
@@ -71,5 +72,5 @@ class Silent:
     def step(self, progress: Progress, total_steps: int, means: Mapping[str, float]) -> None:
         pass
 
-    def epoch(self, record: dict[str, Any], total_epochs: float) -> None:
+    def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None:
         pass

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -27,12 +30,34 @@ from vaekit.training.validation import validate, with_bound
 _LOOK_EVERY = 100  # steps between looks at the device: for the display, and to stop on a loss that is not finite
 
 
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """An event that an interrupt or a termination signal sets; a second interrupt acts as ever."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def ask(number: int, frame: object) -> None:
+        event.set()
+        signal.signal(number, before[number])
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Observer(Protocol):
     """Who is told how training goes. `means` are running means over the epoch, by name."""
 
     def step(self, progress: Progress, total_steps: int, means: Mapping[str, float]) -> None: ...
 
-    def epoch(self, record: dict[str, Any], total_epochs: float) -> None: ...
+    def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None: ...
 
 
 class Trainer:
@@ -82,7 +107,7 @@ class Trainer:
             processes.gather,
         )
         self.order = Order(len(splits.train), size, self.settings.seed, device)
-        self.total_steps = max(1, round(self.settings.epochs * len(splits.train) / size))
+        self.total_steps = max(1, math.floor(self.settings.epochs * len(splits.train) / size))
         self.hyper = numeric_fields(self.objective)
         self.progress, self.best = Progress(), None
         self.names: list[str] = []
@@ -116,23 +141,33 @@ class Trainer:
         """Train to the end, or to early stopping.
 
         Raises:
-            RunError: when a loss is not finite; the last checkpoint is intact.
+            RunError: when a loss is not finite, with the last checkpoint intact; or when the process was asked to stop by an
+            interrupt or a termination signal, with a checkpoint of that very step.
         """
         self.module.train()
-        while not self.progress.finished:
-            step = self.progress.step
-            epoch = self._epoch_of(step)
-            started = time.perf_counter()
-            self.optimizers.set_learning_rate(learning_rate(self.settings, step, self.total_steps))
-            index = self.processes.share(self.order.batch(step))
-            self.run_step(index, seed_key(self.settings.seed, "train", step), step, self._hyper_at(step))
-            self.progress.step += 1
-            self.progress.summed += 1
-            self.progress.seconds += time.perf_counter() - started
-            if self.progress.step % _LOOK_EVERY == 0:
-                self._look()
-            if self.progress.step == min(self.order.steps_at(epoch + 1), self.total_steps):
-                self._end_epoch(epoch)
+        with asked_to_stop() as stop:
+            while not self.progress.finished:
+                self._train_step()
+                if stop.is_set() and not self.progress.finished:
+                    self._look()
+                    self.save()
+                    raise RunError(f"stopped at step {self.progress.step}; continue: vaekit resume {self.run.path}")
+
+    def _train_step(self) -> None:
+        """One step, and what falls due after it."""
+        step = self.progress.step
+        epoch = self._epoch_of(step)
+        started = time.perf_counter()
+        self.optimizers.set_learning_rate(learning_rate(self.settings, step, self.total_steps))
+        index = self.processes.share(self.order.batch(step))
+        self.run_step(index, seed_key(self.settings.seed, "train", step), step, self._hyper_at(step))
+        self.progress.step += 1
+        self.progress.summed += 1
+        self.progress.seconds += time.perf_counter() - started
+        if self.progress.step % _LOOK_EVERY == 0:
+            self._look()
+        if self.progress.step == min(self.order.steps_at(epoch + 1), self.total_steps):
+            self._end_epoch(epoch)
 
     def _epoch_of(self, step: int) -> int:
         """The epoch, from 0, that a step's record belongs to."""
@@ -192,7 +227,7 @@ class Trainer:
         self.sums.zero_()
         self.save()
         if self.processes.first:
-            self.observer.epoch(record, settings.epochs)
+            self.observer.epoch(record, settings.epochs, self.model)
         self.processes.wait()
 
     def _select(self, val: dict[str, float] | None) -> None:

@@ -1,0 +1,38 @@
+.PHONY: demo test test-all lint types bench accept clean
+PYTHON ?= python3
+BIN := .venv/bin
+export MPLBACKEND := Agg
+
+demo: .venv/ready
+	@$(BIN)/python -m vaekit.demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/throughput.py
+
+accept: .venv/ready
+	$(BIN)/python benchmarks/accept.py
+
+# Set-up happens once, and again when the pinned versions or the package's own description change.
+.venv/ready: constraints.txt pyproject.toml
+	@echo "setting up .venv (about a minute) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[dev]"
+	@touch $@
+	@echo "set-up done"
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
