@@ -1,7 +1,7 @@
-"""Pythae 0.1.2 as its documentation shows it: TrainingPipeline, BaseTrainer, its VAE around one's own networks.
+"""Pythae 0.1.2 as documented: TrainingPipeline, BaseTrainer, its VAE around one's own networks.
 
-Its progress bars and logging stay as they are. No evaluation set is given, so its trainer keeps the best model on the
-training loss, as it says. It needs no change to run with torch 2.13.
+Its progress bars and logging stay as they are. No evaluation set is given, so its trainer keeps the best
+model on its training loss; measured are the last weights, as in every system. torch 2.13 needs no change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.pipelines import TrainingPipeline
 from pythae.trainers import BaseTrainerConfig
 from torch import Tensor
-from torch_network import Decoder, Encoder, num_parameters, test_loss
+from torch_network import Decoder, Encoder, held_out_loss, num_parameters
 
 
 class PythaeEncoder(BaseEncoder):
@@ -63,7 +63,7 @@ def main() -> None:
     report(
         images_trained=options.epochs * len(train),
         parameters=num_parameters(model),
-        test_loss_nats=test_loss(model.encoder.network, model.decoder.network, test, options.device),
+        test_loss_nats=held_out_loss(model.encoder.network, model.decoder.network, test, options.device),
         libraries=("pythae", "torch", "numpy"),
     )
 

@@ -7,7 +7,7 @@ import sys
 import torch
 from mnist_task import BATCH_SIZE, LATENT_DIM, LEARNING_RATE, arguments, load, report
 from torch.utils.data import DataLoader, TensorDataset
-from torch_network import Decoder, Encoder, negative_elbo, num_parameters, test_loss
+from torch_network import Decoder, Encoder, held_out_loss, negative_elbo, num_parameters
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     report(
         images_trained=options.epochs * len(train),
         parameters=num_parameters(encoder, decoder),
-        test_loss_nats=test_loss(encoder, decoder, test, options.device),
+        test_loss_nats=held_out_loss(encoder, decoder, test, options.device),
         libraries=("torch", "numpy"),
     )
 

@@ -55,7 +55,7 @@ def num_parameters(*modules: nn.Module) -> int:
 
 
 def negative_elbo(encoder: nn.Module, decoder: nn.Module, images: Tensor) -> Tensor:
-    """Cross-entropy summed over pixels + KL, one latent sample an image: nats summed over (batch, 1, 28, 28)."""
+    """Cross-entropy summed over pixels + KL, one latent sample an image; nats, summed over the batch."""
     mean, log_variance = encoder(images)
     latents = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
     cross_entropy = F.binary_cross_entropy_with_logits(decoder(latents), images, reduction="sum")
@@ -63,7 +63,7 @@ def negative_elbo(encoder: nn.Module, decoder: nn.Module, images: Tensor) -> Ten
 
 
 @torch.no_grad()
-def test_loss(encoder: nn.Module, decoder: nn.Module, images: Tensor, device: str) -> float:
+def held_out_loss(encoder: nn.Module, decoder: nn.Module, images: Tensor, device: str) -> float:
     """Mean of `negative_elbo` over images (n, 1, 28, 28), nats per image."""
     parts = [negative_elbo(encoder, decoder, part.to(device)).item() for part in images.split(1000)]
     return sum(parts) / len(images)

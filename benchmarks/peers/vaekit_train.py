@@ -1,11 +1,12 @@
-"""vaekit in its default configuration: `vaekit.train` on the `conv-seed` preset, run folder and checkpoints included."""
+"""vaekit by default: `vaekit.train` on the `conv-seed` preset, run folder and checkpoints included."""
 
 from __future__ import annotations
 
 import tempfile
 
-import vaekit
 from mnist_task import arguments, report
+
+import vaekit
 
 
 def main() -> None:
@@ -22,7 +23,11 @@ def main() -> None:
             precision=options.precision,
         )
         found = vaekit.evaluate(
-            run.path, num_importance_samples=1, seed=options.seed, data_dir=options.data_dir, device=options.device
+            run.path,
+            num_importance_samples=1,
+            seed=options.seed,
+            data_dir=options.data_dir,
+            device=options.device,
         )
         model, config, _ = vaekit.load_model(run.path)
         steps = run.metrics()[-1]["step"]

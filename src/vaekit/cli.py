@@ -1,12 +1,12 @@
 """The command line: verbs that each call one function of the library.
 
-argparse parses what is fixed; what a configuration offers is read from the configuration itself, because choosing a
-network or an objective changes which flags exist. Standard output holds results, standard error progress and problems.
+argparse parses what is fixed; what a configuration offers is read from the configuration itself, because
+choosing a network or an objective changes which flags exist. Standard output holds results, standard error
+progress and problems.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -14,64 +14,45 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from vaekit import __version__
+from vaekit.arguments import Parser
 from vaekit.errors import InputError, RunError, unknown
 
 VERBS = {
     "train": "train a model into a new run folder",
     "resume": "continue a run that was stopped",
-    "evaluate": "measure a run on held-out images",
+    "evaluate": "measure a model on held-out images",
     "sample": "make new images",
     "reconstruct": "send images through the model and back",
     "interpolate": "walk between images in latent space",
     "denoise": "restore corrupted images",
     "report": "write a run's figures and its report.html anew",
-    "list": "show presets, data sets and the other parts",
+    "list": "show presets, data sets and the other parts to choose from",
 }
 
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose errors are one sentence."""
-
-    def __init__(self, verb: str, description: str):
-        super().__init__(prog=f"vaekit {verb}", description=description, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        if message.startswith("the following arguments are required: "):
-            raise InputError(f"{message.split(': ')[1]} is missing; see {self.prog} --help")
-        if message.startswith("unrecognized arguments: "):
-            known = [option for action in self._actions for option in action.option_strings]
-            word = message.split(": ", 1)[1].split()[0].split("=")[0]
-            raise unknown("option" if word.startswith("-") else "argument", word, known)
-        raise InputError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
-
-    def number(self, flag: str, default: int | float | None, help: str, least: float = 1) -> None:
-        """Add a flag that takes a number of `default`'s type (an int for None), at least `least`."""
-        kind = float if isinstance(default, float) else int
-
-        def parse(text: str) -> int | float:
-            try:
-                value = kind(text)
-            except ValueError:
-                word = "a whole number" if kind is int else "a number"
-                raise argparse.ArgumentTypeError(f"{text!r} is not {word}; give {word} from {least:g} up") from None
-            if not least <= value < 2**63:
-                raise argparse.ArgumentTypeError(f"{text} is out of range; it must be at least {least:g}")
-            return value
-
-        shown = "" if default is None else f" (default {default})"
-        self.add_argument(flag, type=parse, default=default, metavar="N", help=help + shown)
-
-    def common(self, run: bool = True, split: bool = False, images: bool = False) -> None:
-        """Add the arguments that verbs share."""
-        if run:
-            self.add_argument("run", metavar="RUN", help="run folder, or a model.safetensors")
-        self.add_argument("--data-dir", metavar="DIR", help="folder of local data sets (default: $VAEKIT_DATA)")
-        if split:
-            self.add_argument("--split", choices=("train", "val", "test"), default="test", help="which images")
-        if images:
-            self.add_argument("--images", metavar="FILE", help="own images, .npy or .npz, in place of a split")
-            self.number("--count", 16, "number of images")
-            self.add_argument("--out", metavar="FILE", required=True, help="file to write, .png or .npy")
+EXAMPLES = {
+    "train": (
+        "vaekit train --data digits --preset mlp --out runs/first        # needs no download",
+        "vaekit train --data mnist --preset conv --latent-dim 8 --beta 2 --out runs/mnist",
+        "vaekit train --data own.npz --network mlp --hidden 200,100 --out runs/own",
+    ),
+    "resume": ("vaekit resume runs/mnist",),
+    "evaluate": ("vaekit evaluate runs/mnist", "vaekit evaluate runs/mnist --split val --limit 1000 --json"),
+    "sample": (
+        "vaekit sample runs/mnist --count 100 --out new.png",
+        "vaekit sample runs/digits --label 7 --count 64 --out sevens.png     # a conditional model",
+    ),
+    "reconstruct": (
+        "vaekit reconstruct runs/mnist --out pairs.png",
+        "vaekit reconstruct runs/mnist --images own.npy --out restored.npy",
+    ),
+    "interpolate": ("vaekit interpolate runs/mnist --count 5 --steps 12 --out walk.png",),
+    "denoise": (
+        "vaekit denoise runs/denoising --out restored.png",
+        "vaekit denoise runs/denoising --images blurred.npy --out restored.npy",
+    ),
+    "report": ("vaekit report runs/mnist",),
+    "list": ("vaekit list presets", "vaekit list objectives", "vaekit list --json"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -92,6 +73,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as problem:
+        if os.environ.get("VAEKIT_DEBUG"):
+            raise
+        where = f"{problem.filename}: " if problem.filename else ""
+        _complain(f"{where}{problem.strerror or problem}; make room or choose another place")
+        code = 1
     except Exception as problem:
         if os.environ.get("VAEKIT_DEBUG"):
             raise
@@ -102,22 +89,26 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _complain(problem: object) -> None:
-    print(f"vaekit: {problem}", file=sys.stderr)
+    """One line on standard error, whatever a name within it holds."""
+    print(f"vaekit: {' '.join(str(problem).splitlines())}", file=sys.stderr)
 
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
+        if words[1:] and words[0] == "help":
+            return _run([*words[1:2], "--help"])
         print(_overview())
         return 0
-    if words[0] in ("--version", "version"):
+    if words[0] in ("-V", "--version", "version"):
         print(f"vaekit {__version__}")
         return 0
     verb, rest = words[0], words[1:]
     if verb not in VERBS:
-        raise unknown("command", verb, VERBS)
+        kind = "option" if verb.startswith("-") else "command"
+        raise unknown(kind, verb, ("--help", "--version") if kind == "option" else VERBS)
     from vaekit import verbs  # imports torch: late, so that --help answers at once
 
-    parser = Parser(verb, VERBS[verb].capitalize() + ".")
+    parser = Parser(verb, VERBS[verb], EXAMPLES[verb])
     result = getattr(verbs, f"{verb}_verb")(parser, rest)
     return int(result or 0)
 
@@ -126,18 +117,29 @@ def _overview() -> str:
     rows = "\n".join(f"  {verb:<12} {help}" for verb, help in VERBS.items())
     return (
         "vaekit: train, measure and explore variational autoencoders\n\n"
-        "usage: vaekit COMMAND [...]        vaekit COMMAND --help for more\n\n"
+        "usage: vaekit COMMAND [...]\n\n"
+        "commands:\n"
         f"{rows}\n\n"
+        "vaekit COMMAND --help shows what a command takes, with examples; vaekit --version the version.\n\n"
         "first steps:\n"
         "  vaekit train --data digits --preset cvae-onehot --out runs/digits\n"
         "  vaekit evaluate runs/digits\n"
-        "  vaekit sample runs/digits --label 7 --count 64 --out sevens.png\n"
+        "  vaekit sample runs/digits --label 7 --count 64 --out sevens.png"
     )
 
 
 def print_json(record: Any) -> None:
-    """One JSON object on standard output; numbers that JSON does not know are null."""
-    print(json.dumps(_finite(record), indent=2, allow_nan=False))
+    """One JSON object on standard output."""
+    print(to_json(record))
+
+
+def to_json(record: Any) -> str:
+    """JSON text of a record, with null for numbers that JSON does not know.
+
+    >>> to_json({"nll_nats": float("nan")}).split()
+    ['{', '"nll_nats":', 'null', '}']
+    """
+    return json.dumps(_finite(record), indent=2, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -22,6 +22,15 @@ from vaekit.tables import Table
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
+def plain(limit: float) -> str:
+    """A limit as people write it.
+
+    >>> plain(1e6), plain(0.5), plain(2**63)
+    ('1000000', '0.5', '2^63')
+    """
+    return "2^63" if limit == 2**63 else str(int(limit)) if limit == int(limit) else f"{limit:g}"
+
+
 @dataclass(frozen=True)
 class Leaf:
     """What a leaf field allows: bounds are inclusive (`ge`, `le`) or exclusive (`gt`, `lt`)."""
@@ -39,7 +48,7 @@ class Leaf:
         'more than 0 and at most 1'
         """
         limits = [("at least", self.ge), ("more than", self.gt), ("at most", self.le), ("less than", self.lt)]
-        return " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+        return " and ".join(f"{words} {plain(limit)}" for words, limit in limits if limit is not None)
 
 
 def leaf(default: Any, help: str, **limits: float) -> Any:
@@ -194,14 +203,15 @@ def _number(flag: Flag, kind: type, value: Any) -> Any:
 
 def _within(flag: Flag) -> str:
     words = flag.leaf.range() if flag.leaf else ""
-    return f" that is {words}" if words else ""
+    none = ", or none" if isinstance(flag.type, types.UnionType) else ""
+    return (f" that is {words}" if words else "") + none
 
 
 def check(config: Any) -> None:
     """Check every leaf of a configuration that was made in Python."""
     for flag in flags(config):
-        if flag.leaf:
-            parse(flag, flag.value)
+        if flag.leaf and (meant := parse(flag, flag.value)) != flag.value:
+            raise InputError(f"{flag.option}: {flag.value!r} is not a Python value of its type; give {meant!r}")
 
 
 def encode(value: Any) -> Any:
@@ -235,7 +245,7 @@ def decode(cls: type, data: Any) -> Any:
         if table := item.metadata.get("choice"):
             if not isinstance(inner, dict) or "name" not in inner:
                 raise InputError(f"configuration field {name!r} has no \"name\"; choose from {', '.join(table)}")
-            values[name] = decode(table[inner["name"]], {k: v for k, v in inner.items() if k != "name"})
+            values[name] = decode(table[str(inner["name"])], {k: v for k, v in inner.items() if k != "name"})
         elif rule := item.metadata.get("leaf"):
             values[name] = parse(Flag((name,), kind, None, rule.help, leaf=rule), inner)
         elif dataclasses.is_dataclass(kind):

@@ -12,6 +12,7 @@ from vaekit.data.images import DataInfo
 from vaekit.errors import InputError, unknown
 from vaekit.models.table import Model
 from vaekit.noise import Noise
+from vaekit.probability.distributions import center_of
 
 
 def class_index(info: DataInfo, label: str | int) -> int:
@@ -71,11 +72,14 @@ def sample(
 
 @torch.no_grad()
 def encode(model: Model, images: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Posterior means (n, latent) of images."""
+    """Posterior means (n, latent) of images; for a posterior with no mean in closed form, its center."""
     encode_images = getattr(model, "encode", None)
     if encode_images is None:
         raise InputError(f"model {type(model).__name__} has no encoder to read images with; choose another model")
-    return encode_images(images.to(_device(model)), _labels(model, labels, len(images))).mean
+    center = center_of(encode_images(images.to(_device(model)), _labels(model, labels, len(images))))
+    if center is None:
+        raise InputError(f"model {type(model).__name__} has a posterior without a center; draw from it instead")
+    return center
 
 
 def reconstruct(model: Model, images: Tensor, labels: Tensor | None = None) -> Tensor:

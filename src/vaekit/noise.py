@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -52,6 +54,14 @@ def seed_key(seed: int, *words: int | str) -> int:
         number = zlib.crc32(word.encode()) if isinstance(word, str) else word
         key = _mix_int(key + (number + 1) * _GAMMA)
     return _signed(key)
+
+
+@contextmanager
+def seeded(seed: int, *words: int | str) -> Iterator[None]:
+    """Within it, torch's global generator follows from the seed and the purpose; afterwards it stands as before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_key(seed, *words) & ((1 << 63) - 1))
+        yield
 
 
 class Noise(NamedTuple):

@@ -19,6 +19,7 @@ from vaekit.config import decode, encode
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
 from vaekit.models.table import Model
+from vaekit.noise import seeded
 from vaekit.runs import write_atomically
 from vaekit.settings import Config
 
@@ -28,8 +29,9 @@ _FORMAT = "vaekit-1"
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write tensors and a JSON description into one safetensors file, atomically. Tensors are stored contiguous."""
     content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = {"format": _FORMAT, "about": json.dumps({"vaekit": __version__, **about})}
-    write_atomically(path, save(content, metadata))
+    about = {"vaekit": __version__, **about}
+    # one entry of metadata: safetensors writes several in an order of its own, and equal weights should be equal files
+    write_atomically(path, save(content, {_FORMAT: json.dumps(about)}))
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -41,9 +43,11 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, An
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
+            if _FORMAT not in metadata:
                 raise InputError(f"{path}: is a safetensors file but no {what} of vaekit; give one that vaekit wrote")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["about"])  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata[_FORMAT])  # noqa: SIM118
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: there is no {what}; train first, or give another path") from None
     except (SafetensorError, ValueError, KeyError, OSError):
@@ -62,15 +66,20 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Model
     Raises:
         InputError: when there is no model, or it does not fit this version.
     """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {device}: this machine has no usable CUDA device; choose cpu")
     file = Path(path)
     if file.is_dir():
         file = file / "model.safetensors"
+        if (file.parent / "config.json").exists() and not file.exists():
+            raise InputError(f"run {str(path)!r} has no model yet; finish it with vaekit resume {path}")
     tensors, about = read_tensors(file, "model")
     try:
         config = decode(Config, about["config"])
         stored = about["info"]
         info = DataInfo(**{**stored, "shape": tuple(stored["shape"]), "class_names": tuple(stored["class_names"])})
-        model: Model = config.model.build(info)
+        with seeded(0, "weights"):  # they are replaced at once; the caller's generator is left alone
+            model: Model = config.model.build(info)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError):
         raise InputError(f"{file}: the weights do not fit the model described in the file; train anew") from None

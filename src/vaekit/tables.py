@@ -57,7 +57,7 @@ class Table:
     def __getitem__(self, name: str) -> type:
         entries = self._fill()
         if name not in entries:
-            raise unknown(self.kind, name, entries)
+            raise unknown(self.kind, name, sorted(entries))
         return entries[name]
 
     def __iter__(self) -> Iterator[str]:

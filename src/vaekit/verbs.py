@@ -3,90 +3,97 @@
 from __future__ import annotations
 
 import json
-import math
-import shutil
+import os
 import sys
-import textwrap
-import typing
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from vaekit.cli import Parser, print_json
-from vaekit.config import Flag, every_flag, flags, set_flags
-from vaekit.data.binarization import BINARIZATIONS
-from vaekit.data.corruptions import CORRUPTIONS, Clean
-from vaekit.data.download import data_folder
-from vaekit.data.images import DataInfo, Images
-from vaekit.data.sources import SOURCES, load
-from vaekit.data.splits import load_splits
-from vaekit.errors import InputError, unknown
+from vaekit.arguments import Parser
+from vaekit.cli import print_json, to_json
+from vaekit.config import every_flag, set_flags
+from vaekit.console import KINDS, evaluation_text, list_kinds, listing, listing_text, progress, train_help
+from vaekit.errors import InputError, RunError, unknown
 from vaekit.evaluation.evaluate import DEFAULT_SAMPLES, evaluate
-from vaekit.figures import image_grid, make_figures
-from vaekit.generation import class_index, interpolate, reconstruct, sample
-from vaekit.models.table import MODELS, Model
-from vaekit.networks.conditioning import CONDITIONINGS
-from vaekit.networks.table import NETWORKS
-from vaekit.noise import Noise
-from vaekit.objectives.schedules import BETA_SCHEDULES
-from vaekit.objectives.table import OBJECTIVES
-from vaekit.probability.latents import POSTERIORS, PRIORS
-from vaekit.probability.likelihoods import LIKELIHOODS
+from vaekit.figures import make_figures
+from vaekit.image_verbs import denoise_verb, interpolate_verb, reconstruct_verb, sample_verb
 from vaekit.report import write_report
 from vaekit.runs import Run, write_atomically
 from vaekit.settings import PRESETS, Config, preset
-from vaekit.storage import load_model
 from vaekit.training.train import resume, train
 
-TABLES = {
-    "data": SOURCES,
-    "models": MODELS,
-    "networks": NETWORKS,
-    "conditionings": CONDITIONINGS,
-    "likelihoods": LIKELIHOODS,
-    "posteriors": POSTERIORS,
-    "priors": PRIORS,
-    "objectives": OBJECTIVES,
-    "beta-schedules": BETA_SCHEDULES,
-    "binarizations": BINARIZATIONS,
-    "corruptions": CORRUPTIONS,
-}
+__all__ = [
+    "denoise_verb",
+    "evaluate_verb",
+    "interpolate_verb",
+    "list_verb",
+    "reconstruct_verb",
+    "report_verb",
+    "resume_verb",
+    "sample_verb",
+    "train_verb",
+]
 
 
 def train_verb(parser: Parser, words: list[str]) -> None:
-    parser.add_argument("--preset", default="conv", metavar="NAME", help="where to start from (default conv)")
-    parser.add_argument("--out", metavar="DIR", help="run folder to make (required)")
-    parser.common(run=False)
-    parser.add_argument("--no-report", action="store_true", help="write no figures and no report")
-    parser.add_argument("--json", action="store_true", help="print the last record as JSON")
     wants_help = any(word in ("-h", "--help") for word in words)
-    options, rest = parser.parse_known_args([word for word in words if word not in ("-h", "--help")])
+    parser.add_argument("--out", metavar="DIR", required=True, help="run folder to make")
+    parser.add_argument(
+        "--preset",
+        default="conv",
+        metavar="NAME",
+        help=f"settings to start from: {', '.join(PRESETS)} [conv]",
+    )
+    parser.data_dir()
+    _finish_arguments(parser)
+    options, rest = parser.read_known([word for word in words if word not in ("-h", "--help")])
     base = preset(options.preset)
-    fixed = [option for action in parser._actions for option in action.option_strings]
-    config: Config = set_flags(base, _settings(base, rest, fixed), also=fixed)
+    config: Config = set_flags(base, _settings(parser, base, rest), also=parser.options)
     if wants_help:
-        print(_train_help(parser, options.preset, config))
+        print(train_help(parser, options.preset, config))
         return
-    if not options.out:
-        raise InputError("--out is missing; give the folder for the run, such as --out runs/first")
-    run = train(options.out, config=config, data_dir=options.data_dir)
+    parser.refuse_missing(options)
+    with _saved(options.out):
+        run = train(options.out, config=config, data_dir=options.data_dir)
     _finish(run, options)
 
 
 def resume_verb(parser: Parser, words: list[str]) -> None:
-    parser.common()
-    parser.add_argument("--no-report", action="store_true", help="write no figures and no report")
-    parser.add_argument("--json", action="store_true", help="print the last record as JSON")
-    options = parser.parse_args(words)
-    _finish(resume(options.run, data_dir=options.data_dir), options)
+    parser.run()
+    _finish_arguments(parser)
+    options = parser.read(words)
+    before = Run(options.run).metrics()
+    with _saved(options.run):
+        run = resume(options.run, data_dir=options.data_dir)
+    if before and run.metrics() == before:
+        print(f"run {options.run!r} was finished already; nothing was left to train", file=sys.stderr)
+    _finish(run, options)
+
+
+@contextmanager
+def _saved(path: str) -> Iterator[None]:
+    """Say of a write that failed midway what can be done."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"run {path!r} could not be written ({error.strerror or error}), and what was saved before is "
+            f"intact; make room and continue: vaekit resume {path}"
+        ) from error
+
+
+def _finish_arguments(parser: Parser) -> None:
+    parser.add_argument("--no-report", action="store_true", help="write no figures and no report.html")
+    parser.json("the last epoch's record")
 
 
 def _finish(run: Run, options: Any) -> None:
-    """Figures, report and a word on where they are."""
+    """Figures, report and a word on where they are, from the first process."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     if not options.no_report:
         write_report(run, _evaluation(run), make_figures(run, options.data_dir))
         print(f"report: {run.report}", file=sys.stderr)
@@ -95,69 +102,63 @@ def _finish(run: Run, options: Any) -> None:
         print_json({"run": str(run.path), **run.metrics()[-1]})
 
 
-def _settings(base: Config, words: list[str], fixed: list[str]) -> dict[str, Any]:
+def _settings(parser: Parser, base: Config, words: list[str]) -> dict[str, Any]:
     """Flat settings from ``--flag value``, ``--flag=value``, ``--flag`` and ``--no-flag``."""
     kinds = {flag.name: flag.type for flag in every_flag(base)}
+    known = [*parser.options, *(flag.option for flag in every_flag(base))]
     given: dict[str, Any] = {}
-    position = 0
+    position, last = 0, ""
     while position < len(words):
         word = words[position]
         position += 1
-        if not word.startswith("--"):
-            raise InputError(f"argument {word!r} is not expected; settings are written --name value")
         option, equals, value = word.partition("=")
         name = option[2:].replace("-", "_")
-        if equals:
+        positive = name.removeprefix("no_")
+        if not word.startswith("--"):
+            raise _not_a_setting(word, last, known)
+        if name not in kinds and kinds.get(positive) is bool:
+            if equals or (position < len(words) and not words[position].startswith("-")):
+                stray = value if equals else words[position]
+                raise InputError(f"{option}: {stray!r} is not expected; write {option} alone")
+            given[positive] = False
+        elif name not in kinds:
+            raise unknown("option", option, known, more="vaekit train --help")
+        elif equals:
             given[name] = value
         elif position < len(words) and not words[position].startswith("--"):
-            given[name] = words[position]
+            given[name], last = words[position], f"{option} {words[position]}"
             position += 1
-        elif kinds.get(name.removeprefix("no_")) is bool:
-            given[name.removeprefix("no_")] = not name.startswith("no_")
-        elif name in kinds:
-            raise InputError(f"{option} has no value; write {option} VALUE")
+        elif kinds[name] is bool:
+            given[name] = True
         else:
-            raise unknown("option", option, [*fixed, *(flag.option for flag in flags(base))])
+            raise InputError(f"{option} has no value; write {option} VALUE")
     return given
 
 
-def _train_help(parser: Parser, name: str, config: Config) -> str:
-    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
-    rooms = {"data": "data", "model": "model", "objective": "objective", "beta_schedule": "objective"}
-    lines = [parser.format_help().rstrip(), "", f"settings, with the values of preset {name}:"]
-    section = ""
-    for flag in flags(config):
-        if (room := rooms.get(flag.path[0], "training")) != section:
-            section = room
-            lines += ["", f"{section}:"]
-        lines.append(_flag_help(flag, width))
-    others = ", ".join(PRESETS)
-    lines += ["", f"presets: {others}", "Choosing a part, such as --network mlp, shows that part's own settings here."]
-    return "\n".join(lines)
-
-
-def _flag_help(flag: Flag, width: int) -> str:
-    if flag.table:
-        text = f"{flag.help}: {', '.join(flag.table)} (now {flag.value})"
-    else:
-        shown = ",".join(map(str, flag.value)) if isinstance(flag.value, tuple) else flag.value
-        shown = "none" if shown is None else f"{shown:.6g}" if isinstance(shown, float) else shown
-        limits = flag.leaf.range() if flag.leaf else ""
-        text = f"{flag.help} (now {shown}{'; ' + limits if limits else ''})"
-    head = f"  {flag.option:<24}"
-    return textwrap.fill(text, width, initial_indent=head, subsequent_indent=" " * len(head))
+def _not_a_setting(word: str, last: str, known: list[str]) -> InputError:
+    if word.startswith("-"):
+        return unknown("option", word, known, more="vaekit train --help")
+    if last:
+        return InputError(f"argument {word!r} is not expected after {last}; write a list as {last},{word}")
+    return InputError(f"argument {word!r} is not expected; write --out DIR, and settings as --name value")
 
 
 def evaluate_verb(parser: Parser, words: list[str]) -> None:
-    parser.common(split=True)
-    parser.number("--importance-samples", DEFAULT_SAMPLES, "importance samples for each image")
-    parser.number("--limit", None, "use only the first N images")
-    parser.number("--seed", 0, "seed of the evaluation's noise", least=0)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
-    parser.add_argument("--json", action="store_true", help="print the record as JSON")
-    options = parser.parse_args(words)
+    parser.model()
+    parser.split()
+    parser.number(
+        "--importance-samples", DEFAULT_SAMPLES, "importance samples for each image: more are surer"
+    )
+    parser.number("--limit", None, "use only the first N images", most=10**9)
+    parser.seed("seed of the evaluation's noise")
+    parser.one_of("--device", ("auto", "cpu", "cuda"), "auto", "where to compute")
+    parser.data_dir()
+    parser.json("the record")
+    options = parser.read(words)
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: this machine has no usable CUDA device; choose cpu")
+        raise InputError("--device cuda: this machine has no usable CUDA device; choose cpu or auto")
+    if options.device == "auto":
+        options.device = "cuda" if torch.cuda.is_available() else "cpu"
     record = evaluate(
         options.run,
         options.split,
@@ -166,200 +167,49 @@ def evaluate_verb(parser: Parser, words: list[str]) -> None:
         limit=options.limit,
         seed=options.seed,
         device=options.device,
-        progress=_progress(),
+        progress=progress(sys.stderr, "evaluating"),
     )
     folder = Path(options.run)
     if folder.is_dir() and options.limit is None:
-        write_atomically(folder / f"evaluation-{options.split}.json", json.dumps(record, indent=2) + "\n")
+        file = folder / f"evaluation-{options.split}.json"
+        try:
+            write_atomically(file, to_json(record) + "\n")
+        except OSError as error:  # the numbers are worth more than the file
+            print(f"vaekit: {file} could not be written ({error.strerror})", file=sys.stderr)
     if options.json:
         print_json(record)
     else:
-        print(_table(record))
-
-
-def _progress() -> Callable[[float], None]:
-    live = sys.stderr.isatty()
-
-    def show(fraction: float) -> None:
-        if live:
-            sys.stderr.write(f"\revaluating {100 * fraction:3.0f}%" + ("\r" + " " * 20 + "\r" if fraction >= 1 else ""))
-            sys.stderr.flush()
-
-    return show
-
-
-def _table(record: dict[str, Any]) -> str:
-    def show(value: Any) -> str:
-        return "none" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-    return "\n".join(f"{name:<24} {show(value)}" for name, value in record.items())
+        print(evaluation_text(options.run, record))
 
 
 def _evaluation(run: Run) -> dict[str, Any] | None:
     """What `vaekit evaluate` last found on the test images, if anything."""
     file = run.path / "evaluation-test.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    try:
+        found = json.loads(file.read_text()) if file.exists() else None
+    except ValueError:
+        raise InputError(f"{file}: is damaged; remove it, or run vaekit evaluate {run.path} again") from None
+    return found
 
 
 def report_verb(parser: Parser, words: list[str]) -> None:
-    parser.common()
-    options = parser.parse_args(words)
+    parser.run()
+    parser.json("where the report is")
+    options = parser.read(words)
     run = Run(options.run)
-    print(write_report(run, _evaluation(run), make_figures(run, options.data_dir)))
-
-
-def sample_verb(parser: Parser, words: list[str]) -> None:
-    parser.common()
-    parser.add_argument("--label", metavar="CLASS", help="class by name or number, for a conditional model")
-    parser.number("--count", 64, "number of images")
-    parser.number("--temperature", 1.0, "factor of the latents: below 1 more typical, less varied", least=0)
-    parser.number("--seed", 0, "seed of the samples", least=0)
-    parser.add_argument("--out", metavar="FILE", required=True, help="file to write, .png or .npy")
-    options = parser.parse_args(words)
-    write = _writer(options.out)
-    model, _, info = load_model(options.run)
-    labels = None
-    if options.label is not None:
-        if getattr(model, "conditioning", None) is None:
-            raise InputError(f"--label {options.label}: the model is not conditional; leave the label out")
-        labels = torch.tensor(class_index(info, options.label))
-    write(sample(model, options.count, labels, options.seed, options.temperature), None)
-
-
-def reconstruct_verb(parser: Parser, words: list[str]) -> None:
-    parser.common(split=True, images=True)
-    options = parser.parse_args(words)
-    write = _writer(options.out)
-    model, config, info = load_model(options.run)
-    inputs, targets, labels = _inputs(options, config, info, model)
-    restored = reconstruct(model, inputs, labels)
-    if Path(options.out).suffix == ".npy":
-        write(restored, None)
+    report = write_report(run, _evaluation(run), make_figures(run, options.data_dir))
+    if options.json:
+        print_json({"report": str(report)})
     else:
-        write(torch.stack([targets, restored], 1).flatten(0, 1), 2 * min(8, len(restored)))
-
-
-def denoise_verb(parser: Parser, words: list[str]) -> None:
-    parser.common(split=True, images=True)
-    options = parser.parse_args(words)
-    write = _writer(options.out)
-    model, config, info = load_model(options.run)
-    if options.images is None and isinstance(config.data.corruption, Clean):
-        raise InputError(f"run {options.run!r} was trained without a corruption to undo; train the denoising preset")
-    inputs, targets, labels = _inputs(options, config, info, model)
-    restored = reconstruct(model, inputs, labels)
-    if Path(options.out).suffix == ".npy":
-        write(restored, None)
-    else:
-        rows = [inputs, restored] if options.images else [inputs, restored, targets]
-        write(torch.stack(rows, 1).flatten(0, 1), len(rows) * min(5, len(restored)))
-
-
-def interpolate_verb(parser: Parser, words: list[str]) -> None:
-    parser.common(split=True, images=True)
-    parser.number("--steps", 10, "images on each line, both ends included", least=2)
-    options = parser.parse_args(words)
-    write = _writer(options.out)
-    model, config, info = load_model(options.run)
-    options.count *= 2
-    inputs, _, labels = _inputs(options, config, info, model)
-    half = len(inputs) // 2
-    if half == 0:
-        raise InputError("--images: interpolation needs at least two images; give more")
-    lines = interpolate(
-        model, inputs[:half], inputs[half : 2 * half], options.steps, None if labels is None else labels[:half]
-    )
-    write(lines.flatten(0, 1), options.steps)
-
-
-def _inputs(options: Any, config: Config, info: DataInfo, model: Model) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Inputs, clean targets and labels: own images as they are, or those of a split with the run's corruption."""
-    if options.images is not None:
-        own = load(options.images, None).train
-        images, batch_input = own, own.unit()
-        if tuple(batch_input.shape[1:]) != info.shape:
-            raise InputError(
-                f"--images {options.images!r}: shape {tuple(batch_input.shape[1:])} is not the model's {info.shape} "
-                "(channels, height, width); resize the images"
-            )
-        count = min(options.count, len(own))
-        labels = None if images.labels is None else images.labels[:count]
-        if labels is None and getattr(model, "conditioning", None) is not None:
-            raise InputError(f"--images {options.images!r}: the model is conditional; give a .npz with labels")
-        return batch_input[:count], batch_input[:count], labels
-    data = config.data
-    splits = load_splits(data.data, data_folder(options.data_dir), data.validation, data.train_limit)
-    chosen: Images = splits.named(options.split)
-    index = torch.arange(min(options.count, len(chosen)))
-    noise = Noise.from_seed(0, len(index), "verbs")
-    batch = data.batch(chosen, index, noise)
-    return batch.input, batch.target, batch.condition
-
-
-def _writer(out: str) -> Callable[[Tensor, int | None], None]:
-    """How to write images to `out`, checked before anything is computed."""
-    path = Path(out)
-    if path.suffix not in (".png", ".npy"):
-        raise InputError(f"--out {out!r}: the ending is not .png or .npy; choose one")
-    if not path.parent.is_dir():
-        raise InputError(f"--out {out!r}: folder {str(path.parent)!r} does not exist; make it first")
-
-    def write(images: Tensor, columns: int | None) -> None:
-        try:
-            if path.suffix == ".npy":
-                from io import BytesIO
-
-                buffer = BytesIO()
-                np.save(buffer, images.permute(0, 2, 3, 1).numpy())
-                write_atomically(path, buffer.getvalue())
-            else:
-                grid = image_grid(images, columns or math.ceil(math.sqrt(len(images))))
-                write_atomically(path, _png(grid))
-        except OSError as error:
-            raise InputError(f"--out {out!r} cannot be written ({error.strerror}); choose another place") from None
-        print(path)
-
-    return write
-
-
-def _png(picture: Any) -> bytes:
-    from io import BytesIO
-
-    buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+        print(report)
 
 
 def list_verb(parser: Parser, words: list[str]) -> None:
-    kinds = ["presets", *TABLES]
-    parser.add_argument("kind", nargs="?", metavar="KIND", help="one of: " + ", ".join(kinds))
-    parser.add_argument("--json", action="store_true", help="print as JSON")
-    options = parser.parse_args(words)
-    if options.kind is not None and options.kind not in kinds:
-        raise unknown("kind", options.kind, kinds)
-    chosen = kinds if options.kind is None else [options.kind]
-    found = {kind: _entries(kind) for kind in chosen}
+    parser.add_argument("kind", nargs="?", metavar="KIND", help=f"one of: {', '.join(KINDS)} [all]")
+    parser.json("the entries")
+    options = parser.read(words)
+    found = {kind: listing(kind) for kind in list_kinds(options.kind)}
     if options.json:
         print_json(found)
-        return
-    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
-    for number, (kind, entries) in enumerate(found.items()):
-        print(("\n" if number else "") + kind)
-        for name, entry in entries.items():
-            head = f"  {name:<16} "
-            print(textwrap.fill(entry["help"], width, initial_indent=head, subsequent_indent=" " * len(head)))
-            for option, words_of in entry.get("settings", {}).items():
-                print(textwrap.fill(f"{option}  {words_of}", width, initial_indent=" " * 21, subsequent_indent=" " * 25))
-
-
-def _entries(kind: str) -> dict[str, dict[str, typing.Any]]:
-    if kind == "presets":
-        return {name: {"help": help} for name, (help, _) in PRESETS.items()}
-    table = TABLES[kind]
-    return {
-        name: {
-            "help": table.summary(name),
-            "settings": {flag.option: flag.help for flag in flags(table[name]()) if flag.leaf},
-        }
-        for name in table
-    }
+    else:
+        print("\n\n".join(listing_text(kind, entries) for kind, entries in found.items()))

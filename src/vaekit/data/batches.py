@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 class Data:
     """The data set and what is done to its images."""
 
-    data: str = leaf("mnist", "named data set, or a .npy or .npz file of images")
+    data: str = leaf("mnist", "named data set (see vaekit list data), or a .npy or .npz file of images")
     validation: int | None = leaf(None, "training images held out to validate on (none: 5000, or a tenth)", ge=0)
     train_limit: int | None = leaf(None, "use only so many training images (none: all)", ge=1)
     binarization: Binarization = choice(BINARIZATIONS, Grey, "how grey pixels become targets")

@@ -32,7 +32,9 @@ def read_idx(path: Path) -> np.ndarray:
         raise InputError(f"{path}: starts with {data[:4].hex()} and so is not an IDX file of bytes; get the file again")
     rank = data[3]
     start = 4 + 4 * rank
-    shape = struct.unpack(f">{rank}I", data[4:start]) if len(data) >= start else (-1,)
+    if len(data) < start:
+        raise InputError(f"{path}: ends within its header, after {len(data)} bytes; get it again")
+    shape = struct.unpack(f">{rank}I", data[4:start])
     if len(data) - start != math.prod(shape):
-        raise InputError(f"{path}: says it holds {shape} values but holds {max(len(data) - start, 0)}; get it again")
+        raise InputError(f"{path}: says it holds {shape} values but holds {len(data) - start}; get it again")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vaekit.errors import InputError
+from vaekit.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,15 @@ class Images:
         return pixels.to(torch.float32).mul_(1.0 / 255.0) if pixels.dtype == torch.uint8 else pixels
 
 
+def checksum(*sets: Images | None) -> int:
+    """A number from 0 to 2^32 - 1 that follows from the pixels and labels of sets of images."""
+    tensors = [tensor for images in sets if images is not None for tensor in (images.pixels, images.labels)]
+    value = 0
+    for tensor in tensors:
+        value = value if tensor is None else zlib.crc32(tensor.contiguous().numpy(), value)
+    return value
+
+
 @dataclass(frozen=True)
 class DataInfo:
     """What a model must know of its data; it travels with the weights.
@@ -50,6 +60,7 @@ class DataInfo:
         class_names: one for each label; empty without labels.
         binary: whether every pixel is 0 or 1, so that a Bernoulli likelihood is a probability.
         num_train: number of training images.
+        checksum: of the training and validation images and their labels, so that a resumed run notices other data.
     """
 
     name: str
@@ -57,6 +68,7 @@ class DataInfo:
     class_names: tuple[str, ...] = ()
     binary: bool = False
     num_train: int = 0
+    checksum: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,10 @@ class Splits:
         Raises:
             InputError: when the data have no such split.
         """
-        images = {"train": self.train, "val": self.val, "test": self.test}[split]
+        all_splits = {"train": self.train, "val": self.val, "test": self.test}
+        if split not in all_splits:
+            raise unknown("split", split, all_splits)
+        images = all_splits[split]
         if images is None:
             raise InputError(f"split {split!r} is empty for {self.info.name!r}; choose another with --split")
         return images
@@ -83,7 +98,7 @@ class Splits:
 def pack(array: np.ndarray, labels: np.ndarray | None, name: str) -> Images:
     """Checked `Images` from an array (n, height, width) or (n, height, width, channels).
 
-    Whole numbers must lie in 0 to 255, fractions in 0 to 1.
+    Whole numbers must lie in 0 to 255, fractions in 0 to 1; of whole numbers that are all 0 or 1, 1 is white.
 
     Raises:
         InputError: naming what is wrong and where.
@@ -94,14 +109,15 @@ def pack(array: np.ndarray, labels: np.ndarray | None, name: str) -> Images:
         raise InputError(
             f"{name}: shape {array.shape} is not (images, height, width) or (images, height, width, channels)"
         )
-    if array.shape[1] > array.shape[3] * 64 and array.shape[3] > 64:
+    if array.shape[1] <= 4 < min(array.shape[2:]):
         raise InputError(f"{name}: shape {array.shape} has {array.shape[3]} channels; give the channels last")
     if array.dtype == bool:
         array = array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind in "ui":
         if array.min() < 0 or array.max() > 255:
             raise InputError(f"{name}: values from {array.min()} to {array.max()} are out of range; give 0 to 255")
-        array = array.astype(np.uint8, copy=False)
+        # black and white as 0 and 1, as published binary sets have it, or grey values from 0 to 255
+        array = array.astype(np.uint8) * np.uint8(255) if array.max() == 1 else array.astype(np.uint8, copy=False)
     elif array.dtype.kind == "f":
         if not np.isfinite(array).all():
             where = int(np.argwhere(~np.isfinite(array))[0][0])
@@ -118,7 +134,9 @@ def pack(array: np.ndarray, labels: np.ndarray | None, name: str) -> Images:
         labels = np.asarray(labels)
         if labels.shape != (len(array),):
             raise InputError(f"{name}: {len(array)} images but labels of shape {labels.shape}; give one label each")
-        if labels.dtype.kind not in "ui" or labels.min() < 0:
+        if labels.dtype.kind not in "ui":
+            raise InputError(f"{name}: labels must be whole numbers from 0 up; got values of type {labels.dtype}")
+        if labels.min() < 0:
             raise InputError(f"{name}: labels must be whole numbers from 0 up; got {labels.dtype} from {labels.min()}")
         labels = torch.from_numpy(labels.astype(np.int64))
     return Images(torch.from_numpy(np.array(array, order="C")), labels)

@@ -114,7 +114,8 @@ def load_array(path: Path) -> Loaded:
     except FileNotFoundError:
         raise InputError(f"data file {name!r} does not exist; check the path") from None
     except (ValueError, EOFError, zipfile.BadZipFile, OSError, KeyError) as error:
-        reason = "it holds Python objects" if "allow_pickle" in str(error) else "it is damaged or of another format"
+        objects = isinstance(error, ValueError) and "Object arrays" in str(error)
+        reason = "it holds Python objects" if objects else "it is damaged or of another format"
         raise InputError(f"{name}: cannot be read as a NumPy array, {reason}; save it with numpy.save") from None
     if isinstance(arrays, np.ndarray):
         return Loaded(pack(arrays, None, name), None)
@@ -123,8 +124,19 @@ def load_array(path: Path) -> Loaded:
             train = pack(arrays[images], arrays.get(labels), name)
             test = pack(arrays["x_test"], arrays.get("y_test"), name) if "x_test" in arrays else None
             classes = 0 if train.labels is None else int(train.labels.max()) + 1
+            if test is not None:
+                _check_same_kind(train, test, classes, name)
             return Loaded(train, test, tuple(str(label) for label in range(classes)))
     raise InputError(f"{name}: no array named images, x or x_train among {', '.join(arrays) or 'none'}; rename one")
+
+
+def _check_same_kind(train: Images, test: Images, classes: int, name: str) -> None:
+    """Refuse test images that a model of the training images could not read."""
+    size, other = tuple(train.pixels.shape[1:]), tuple(test.pixels.shape[1:])
+    if size != other:
+        raise InputError(f"{name}: test images of shape {other} beside training images of shape {size}; give one shape")
+    if classes and test.labels is not None and (top := int(test.labels.max())) >= classes:
+        raise InputError(f"{name}: test images of label {top} beside training labels up to {classes - 1}; divide anew")
 
 
 def load(name: str, folder: Path | None) -> Loaded:
@@ -135,6 +147,6 @@ def load(name: str, folder: Path | None) -> Loaded:
     if name in SOURCES:
         source: Source = SOURCES[name]()
         return source.load(folder)
-    if path.exists():
+    if path.exists() or "/" in name:
         raise InputError(f"data {name!r} is neither a .npy nor a .npz file; give one, or a name: {', '.join(SOURCES)}")
     raise unknown("data set", name, SOURCES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from vaekit.data.images import DataInfo, Images, Splits, is_binary
+from vaekit.data.images import DataInfo, Images, Splits, checksum, is_binary
 from vaekit.data.sources import load
 from vaekit.errors import InputError
 
@@ -50,5 +50,6 @@ def load_splits(
     if train_limit is not None:
         train = train.select(torch.arange(min(train_limit, len(train))))
     height, width, channels = train.pixels.shape[1:]
-    info = DataInfo(name, (channels, height, width), loaded.class_names, is_binary(train), len(train))
+    shape, sum_of_both = (channels, height, width), checksum(train, val)
+    info = DataInfo(name, shape, loaded.class_names, is_binary(train), len(train), sum_of_both)
     return Splits(info, train, val, test)

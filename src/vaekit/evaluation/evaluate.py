@@ -52,13 +52,17 @@ def evaluate(
         where the model has no bound. ``standard_error_nats`` is that of the mean over images of ``nll_nats``.
 
     Raises:
-        InputError: when there is no model or no such split.
+        InputError: when there is no model or no such split, the data changed, or a count is below 1.
     """
-    if num_importance_samples < 1:
-        raise InputError(f"--importance-samples: {num_importance_samples} is out of range; it must be at least 1")
+    counts = {"--importance-samples": num_importance_samples, "--limit": limit, "decodes_at_once": decodes_at_once}
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{name}: {count} is out of range; it must be at least 1")
     model, config, info = load_model(path, device)
     data = config.data
     splits = load_splits(data.data, data_folder(data_dir), data.validation, data.train_limit)
+    if splits.info != info:
+        raise InputError(f"data {info.name!r} changed since the model was trained; restore them or train anew")
     images = splits.named(split)
     if limit is not None:
         images = images.select(torch.arange(min(limit, len(images))))

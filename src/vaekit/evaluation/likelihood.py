@@ -14,6 +14,7 @@ from vaekit.data.images import Images
 from vaekit.models.draw import Draw
 from vaekit.models.table import Model
 from vaekit.noise import Noise, seed_key
+from vaekit.probability.distributions import mean_of
 
 ACTIVE_VARIANCE = 0.01  # Burda, Grosse and Salakhutdinov 2016, section 5
 
@@ -27,7 +28,7 @@ class Estimate:
         rate: E_q[log q - log p], nats, (n,); None without a bound.
         log_p: the importance-weighted bound on log p(x), nats, (n,); None without a bound.
         effective_samples: (sum w)^2 / sum w^2, between 1 and the number of samples, (n,); None without a bound.
-        codes: posterior means, or deterministic codes, (n, latent).
+        codes: posterior means, centers of posteriors that have no mean in closed form, or deterministic codes, (n, latent).
         stochastic: whether the codes are means of a posterior.
     """
 
@@ -100,7 +101,8 @@ def estimate(
                 weights.add(draw.log_w.double())
                 rate = rate + draw.rate.double().expand(count, len(index)).sum(0)
             if codes is None:
-                codes, stochastic = _codes(draw), all(latent.stochastic for latent in draw.latents)
+                codes = _codes(draw)
+                stochastic = all(mean_of(latent.posterior) is not None for latent in draw.latents)
         log_p = effective = None
         if weights.sum is not None and weights.squares is not None:
             log_p = weights.sum - math.log(num_samples)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
+from vaekit.figures.basics import FigureFile
 from vaekit.runs import write_atomically
 
 DPI = 192  # two pixels for each CSS pixel: sharp on dense screens, and text has one size in every figure
@@ -27,7 +29,7 @@ PALETTE = (
 )  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": INK,
@@ -53,15 +55,6 @@ _STYLE = {
     "text.usetex": False,
     "text.parse_math": False,  # a class may be called "$5"
 }
-
-
-@dataclass(frozen=True)
-class FigureFile:
-    """A picture on disk, what it is, and how to read it."""
-
-    path: Path
-    title: str
-    caption: str
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vaekit.probability.distributions import Distribution, closed_form_kl
+from vaekit.probability.distributions import Distribution, center_of, closed_form_kl
 from vaekit.probability.likelihoods import ImageDistribution
 
 
@@ -51,9 +51,9 @@ class Latent:
 
     @property
     def code(self) -> Tensor:
-        """The posterior's mean where it has one, else the value: what represents the image, (batch, *event)."""
-        mean = getattr(self.posterior, "mean", None)
-        return self.value if mean is None else mean
+        """What represents the image: the posterior's mean, or for a flow its center, (batch, *event); else the value."""
+        center = center_of(self.posterior)
+        return self.value if center is None else center
 
 
 @dataclass

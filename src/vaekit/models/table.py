@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from vaekit.data.batches import Batch
 from vaekit.data.images import DataInfo
+from vaekit.errors import InputError
 from vaekit.models.draw import Draw
 from vaekit.noise import Noise
 from vaekit.probability.likelihoods import ImageDistribution, Likelihood
@@ -48,7 +50,10 @@ class Model(nn.Module):
 
     def sample_prior(self, count: int, labels: Tensor | None, noise: Noise) -> Tensor:
         """Latents (count, latent) from the prior."""
-        raise TypeError(f"{type(self).__name__} does not define sample_prior()")
+        raise InputError(f"model {type(self).__name__} has no prior to sample from; choose another model")
 
-    def after_step(self, draw: Draw) -> None:
-        """Changes of state that are no gradient step, such as moving averages; called after each step."""
+    def after_step(self, draw: Draw, gather: Callable[[Tensor], Tensor]) -> None:
+        """Changes of state that are no gradient step, such as moving averages; called after each step.
+
+        `gather` joins a tensor (batch, ...) of all processes along its first axis, so that their states stay equal.
+        """

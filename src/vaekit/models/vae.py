@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from vaekit.config import choice, leaf
 from vaekit.data.batches import Batch
@@ -97,8 +97,9 @@ class VAEModel(Model):
         latents = draw(posterior, noise, "latent", sample_shape)
 
         def rebuild() -> Distribution:
-            fixed = {name: tensor.detach() for name, tensor in self.posterior.state_dict().items()}
-            return functional_call(self.posterior, fixed, (features.detach(),))
+            # a copy that shares the weights: a flow reads them only when it scores, after a functional call had ended
+            fixed = {id(weight): weight.detach() for weight in self.posterior.parameters()}
+            return copy.deepcopy(self.posterior, fixed)(features.detach())
 
         group = Latent(latents, posterior, self.prior(code), rebuild)
         return Draw((group,), self._decode(latents, code), batch.target, batch.mask)

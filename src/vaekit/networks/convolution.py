@@ -15,15 +15,18 @@ a matrix product but whose other parts do not. Times below: 2 Zen 4 cores, bf16,
 Everything is computed by fixed sequences of deterministic operators: the same inputs give the same bits.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 __all__ = ["Conv2d", "ConvTranspose2d"]
 
-Pair = tuple[int, int]
+Pair = Sequence[int]  # a height and a width
 
 # Where each of these stops paying off, as measured. The shifted planes grow with the output channels, and the
 # product that they replace with the input channels: 32->3 gains, 16->3 and 32->4 lose.
@@ -43,7 +46,7 @@ class Conv2d(nn.Conv2d):
     memory and has no second derivative (asking for it raises an error).
     """
 
-    def __init__(self, *args, relu: bool = False, **kwargs) -> None:
+    def __init__(self, *args: Any, relu: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.relu = relu
 
@@ -67,7 +70,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     memory and has no second derivative (asking for it raises an error).
     """
 
-    def __init__(self, *args, relu: bool = False, **kwargs) -> None:
+    def __init__(self, *args: Any, relu: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.relu = relu
 
@@ -105,7 +108,7 @@ def _fast_dtype(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> torch.dtype
         or type(layer.weight) not in (Tensor, nn.Parameter)
         or layer.weight.device != x.device
         or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0  # fake tensors, counters of operations, tracers
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
@@ -153,7 +156,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -188,7 +191,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, w, y = ctx.saved_tensors
         stride, padding = ctx.stride, ctx.padding
         x_type, w_type, b_type = ctx.types
@@ -272,7 +275,7 @@ def _by_taps(x: Tensor, w: Tensor, b: Tensor | None, padding: Pair) -> Tensor:
 
 
 def _weight_grad(big: Tensor, small: Tensor, w: Tensor, stride: Pair, padding: Pair) -> Tensor:
-    """Gradient of w (D, C, K, L), where a convolution by w leads from big (N, C, ...) to small (N, D, ...)."""
+    """Gradient of w (D, C, K, L), by which a convolution leads from big (N, C, ...) to small (N, D, ...)."""
     n, d, height, width = small.shape
     if not _narrow(width, w.shape, stride, big.dtype):
         return _onednn_grad(small, big, w, stride, padding, (False, True, False))

@@ -26,4 +26,4 @@ class Iwae(SinglePlayer):
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
         assert draw.log_w is not None
         bound = importance_weighted(draw.log_w)
-        return Losses({MODEL: -bound.mean()}, detached({"iw_elbo": bound}))
+        return Losses({MODEL: -bound.mean()}, detached({"iw_elbo_nats": bound}))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vaekit.data.batches import Batch
 from vaekit.models.draw import Draw
+from vaekit.noise import Noise
 from vaekit.tables import Table
 
 OBJECTIVES = Table("objective", "vaekit.objectives")
@@ -26,6 +27,7 @@ class Context:
         hyper: float32 scalars by name: the objective's numeric fields, schedules applied.
         num_train: number of training images.
         model: the model that drew.
+        noise: all that is random in an objective, such as samples of a prior; for the images of this process's batch.
         players: modules of the objective's own, such as a discriminator, by name.
         gather: joins a tensor (batch, ...) of all processes along its first axis, with gradients.
     """
@@ -34,6 +36,7 @@ class Context:
     hyper: Mapping[str, Tensor]
     num_train: int
     model: nn.Module
+    noise: Noise
     players: Mapping[str, nn.Module] = field(default_factory=dict)
     gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
 

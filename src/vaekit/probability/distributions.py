@@ -85,6 +85,23 @@ def draw(distribution: Any, noise: Noise, purpose: str, sample_shape: tuple[int,
     raise TypeError(f"{type(distribution).__name__} has no reparameterized sample from given noise")
 
 
+def mean_of(distribution: Any) -> Tensor | None:
+    """The mean, (*sample_shape, batch, event); None where it has no closed form, as for a flow."""
+    try:
+        return getattr(distribution, "mean", None)
+    except NotImplementedError:  # torch's base class has a `mean` that raises
+        return None
+
+
+def center_of(distribution: Any) -> Tensor | None:
+    """A point that stands for the distribution: its mean, or where a flow takes the mean of its base; else None."""
+    mean = mean_of(distribution)
+    if mean is None and hasattr(distribution, "transform") and hasattr(distribution, "base"):
+        base = mean_of(distribution.base)
+        return None if base is None else distribution.transform.inv(base)
+    return mean
+
+
 def closed_form_kl(posterior: Any, prior: Any) -> Tensor | None:
     """KL(posterior || prior) in nats, (batch,), or None where there is no closed form.
 

@@ -58,7 +58,8 @@ class BernoulliImage:
         return -_sum_event(F.binary_cross_entropy_with_logits(self.logits, target, reduction="none"), mask)
 
     def sample_from(self, noise: Noise, purpose: str) -> Tensor:
-        return (noise.uniform(purpose, tuple(self.logits.shape[1:])) < self.mean).to(self.logits.dtype)
+        event, samples = tuple(self.logits.shape[-3:]), tuple(self.logits.shape[:-4])
+        return (noise.uniform(purpose, event, samples) < self.mean).to(self.logits.dtype)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class GaussianImage:
         return -_sum_event(0.5 * standard.square() + self.log_sigma + 0.5 * LOG_2PI, mask)
 
     def sample_from(self, noise: Noise, purpose: str) -> Tensor:
-        return self.loc + self.log_sigma.exp() * noise.normal(purpose, tuple(self.loc.shape[1:]))
+        event, samples = tuple(self.loc.shape[-3:]), tuple(self.loc.shape[:-4])
+        return self.loc + self.log_sigma.exp() * noise.normal(purpose, event, samples)
 
 
 class _BernoulliHead(nn.Module):

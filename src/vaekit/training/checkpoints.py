@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vaekit.errors import InputError
 from vaekit.storage import read_tensors, write_tensors
 from vaekit.training.optimization import Optimizers
 
@@ -70,8 +71,11 @@ def load_checkpoint(
     def below(prefix: str) -> dict[str, Tensor]:
         return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
-    for name, module in players.items():
-        module.load_state_dict(below(f"player/{name}/"))
-    optimizers.load(below("optimizer/"))
-    sums = {name: value.to(device) for name, value in below("sum/").items()}
-    return Progress(**about["progress"], sums=sums), below("best/") or None
+    try:
+        for name, module in players.items():
+            module.load_state_dict(below(f"player/{name}/"))
+        optimizers.load(below("optimizer/"))
+        sums = {name: value.to(device) for name, value in below("sum/").items()}
+        return Progress(**about["progress"], sums=sums), below("best/") or None
+    except (KeyError, TypeError, RuntimeError):
+        raise InputError(f"{path}: the checkpoint does not fit the run's config.json; restore both or train anew") from None

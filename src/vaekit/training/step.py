@@ -71,7 +71,8 @@ class TrainingStep(nn.Module):
         self, images: Images, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]
     ) -> StepResult:
         batch, draw = self.draw(images, index, key, self.objective.sample_shape)
-        context = Context(step, hyper, self.num_train, self.model, dict(self.players.items()), self.gather)
+        noise, players = Noise(key, index), dict(self.players.items())
+        context = Context(step, hyper, self.num_train, self.model, noise, players, self.gather)
         losses, terms = self.objective(draw, batch, context)
         logged = {"loss": losses[MODEL].detach(), **terms}
         logged |= {f"loss_{name}": loss.detach() for name, loss in losses.items() if name != MODEL}

@@ -13,20 +13,19 @@ from vaekit.data.download import data_folder
 from vaekit.data.images import Splits
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
-from vaekit.noise import seed_key
+from vaekit.noise import seeded
 from vaekit.runs import Run, check_new
 from vaekit.settings import Config, configure
 from vaekit.storage import save_model
 from vaekit.training.engine import prepare, resolve
 from vaekit.training.processes import Processes
 from vaekit.training.reporting import EpochLines
-from vaekit.training.trainer import Observer, Trainer
+from vaekit.training.trainer import Observer, Trainer, check_trainable
 
 
 def seeded_model(config: Config, info: Any) -> torch.nn.Module:
     """The model of a configuration, initialized from its seed without touching torch's global generator."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_key(config.training.seed, "weights") & ((1 << 63) - 1))
+    with seeded(config.training.seed, "weights"):
         return config.model.build(info)
 
 
@@ -66,6 +65,7 @@ def train(
     model = seeded_model(config, splits.info)
     resolved = resolve(config.training, model)
     processes = Processes(prepare(resolved))
+    check_trainable(config, model, len(splits.train), processes)
     if processes.first:
         Run.create(out, config, splits.info, resolved)
     processes.wait()

@@ -17,9 +17,10 @@ from vaekit.data.batches import Order
 from vaekit.data.images import Images, Splits
 from vaekit.errors import InputError, RunError
 from vaekit.models.table import Model
-from vaekit.noise import seed_key
+from vaekit.noise import seed_key, seeded
 from vaekit.objectives.table import MODEL, OBJECTIVES
 from vaekit.runs import Run
+from vaekit.settings import Config
 from vaekit.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from vaekit.training.engine import runner
 from vaekit.training.optimization import Optimizers, learning_rate
@@ -60,6 +61,24 @@ class Observer(Protocol):
     def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None: ...
 
 
+def check_trainable(config: Config, model: Model, num_images: int, processes: Processes) -> None:
+    """Refuse what cannot be trained, before anything is written.
+
+    Raises:
+        InputError: for a batch that the data or the processes cannot fill, or an objective that needs of the
+            model what it does not provide.
+    """
+    size = config.training.batch_size
+    if size > num_images:
+        raise InputError(f"--batch-size: {size} is more than the {num_images} training images; lower it")
+    if size % processes.count:
+        raise InputError(f"--batch-size: {size} cannot be shared by {processes.count} processes; use a multiple")
+    missing = sorted(config.objective.needs - model.provides)
+    if missing:
+        name = OBJECTIVES.name_of(config.objective)
+        raise InputError(f"--objective {name}: needs {', '.join(missing)}, which this model does not provide")
+
+
 class Trainer:
     """Trains the model of a run from wherever its checkpoint stands.
 
@@ -81,17 +100,10 @@ class Trainer:
         self.train_images = splits.train.to(device)
         self.val_images: Images | None = None if splits.val is None else splits.val.to(device)
 
+        check_trainable(config, model, len(splits.train), processes)
         size = self.settings.batch_size
-        if size > len(splits.train):
-            raise InputError(f"--batch-size: {size} is more than the {len(splits.train)} training images; lower it")
-        if size % processes.count:
-            raise InputError(f"--batch-size: {size} cannot be shared by {processes.count} processes; use a multiple")
-        missing = sorted(self.objective.needs - model.provides)
-        if missing:
-            name = OBJECTIVES.name_of(self.objective)
-            raise InputError(f"--objective {name}: needs {', '.join(missing)}, which this model does not provide")
-
-        players = self.objective.players(config.model.latent_dim)
+        with seeded(self.settings.seed, "players"):
+            players = self.objective.players(config.model.latent_dim)
         self.players: dict[str, nn.Module] = {
             name: module.to(device, memory_format=torch.channels_last)
             for name, module in {MODEL: model, **players}.items()
@@ -122,6 +134,8 @@ class Trainer:
         if self.progress.sums:
             self.names = list(self.progress.sums)
             self.sums = torch.stack([self.progress.sums[name] for name in self.names])
+        if self.processes.first and self.run.metrics() != self.progress.records:
+            self.run.write_metrics(self.progress.records)  # the checkpoint is the authority
 
     def _body(self, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]) -> None:
         """One whole step: draw, losses, gradients, optimizers, sums for the log."""
@@ -129,11 +143,10 @@ class Trainer:
         self.optimizers.backward(result.losses)
         self.processes.average_gradients(self.optimizers.all_parameters())
         self.optimizers.step()
-        self.model.after_step(result.draw)
-        values = torch.stack([value.double() for value in result.logged.values()])
-        if self.sums is None:
-            self.names, self.sums = list(result.logged), torch.zeros_like(values)
-        self.sums += values
+        self.model.after_step(result.draw, self.processes.gather)
+        self.names = self.names or list(result.logged)
+        values = torch.stack([result.logged[name].double() for name in self.names])
+        self.sums = values if self.sums is None else self.sums.add_(values)
         bad = (self.first_bad < 0) & ~torch.isfinite(values).all()
         self.first_bad.copy_(torch.where(bad, step, self.first_bad))
 
@@ -185,15 +198,15 @@ class Trainer:
         return dict(zip(self.names, (self.sums / self.progress.summed).tolist(), strict=True))
 
     def _look(self) -> None:
-        """Wait for the device, stop if a loss was not finite, and tell the observer."""
+        """Wait for the device, stop if a loss or a weight is not finite, and tell the observer."""
         started = time.perf_counter()
         bad = int(self.first_bad)
+        finite = torch.stack([weight.detach().isfinite().all() for weight in self.optimizers.all_parameters()]).all()
         self.progress.seconds += time.perf_counter() - started
-        if bad >= 0:
-            raise RunError(
-                f"the loss became infinite or NaN at step {bad}; lower --learning-rate, or set --gradient-clip, "
-                "--warmup or --precision float32"
-            )
+        if bad >= 0 or not finite:
+            what = f"the loss became infinite or NaN at step {bad}" if bad >= 0 else "a weight became infinite or NaN"
+            advice = "lower --learning-rate, or set --gradient-clip, --warmup or --precision float32"
+            raise RunError(f"{what}; {advice}")
         if self.processes.first and self.progress.summed:
             self.observer.step(self.progress, self.total_steps, self._means())
 

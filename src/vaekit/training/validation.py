@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -21,7 +22,8 @@ def validate(
 ) -> dict[str, float]:
     """Means over all `images` of what a step logs, and ``elbo_nats`` where there is a bound.
 
-    Objectives that need players' gradients are evaluated without them. The last, smaller batch counts by its size.
+    Objectives that need players' gradients are evaluated without them. Batches are of nearly one size, and each counts by
+    its size. Where images of a batch interact, every process works on all of them, as one process would.
     """
     device = images.pixels.device
     step.eval()
@@ -32,15 +34,19 @@ def validate(
     index = torch.arange(len(images), device=device)
     totals: Tensor | None = None
     names: list[str] = []
-    for part in index.tensor_split(processes.count)[processes.rank].split(_BATCH):
+    shared = step.objective.scope == "image" and len(images) >= processes.count
+    mine = index.tensor_split(processes.count)[processes.rank] if shared else index
+    gather, step.gather = step.gather, lambda tensor: tensor
+    for part in mine.tensor_split(math.ceil(len(mine) / _BATCH)):
         logged = step(images, part, key, now, scalars).logged
         names = list(logged)
         values = torch.stack([value.double() for value in logged.values()]) * len(part)
         totals = values if totals is None else totals + values
-    step.low_precision = low_precision
+    step.low_precision, step.gather = low_precision, gather
     step.train()
     assert totals is not None
-    return with_bound(dict(zip(names, (processes.sum(totals) / len(images)).tolist(), strict=True)))
+    means = (processes.sum(totals) if shared else totals) / len(images)
+    return with_bound(dict(zip(names, means.tolist(), strict=True)))
 
 
 def with_bound(means: dict[str, float]) -> dict[str, float]:

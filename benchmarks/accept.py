@@ -1,0 +1,201 @@
+"""The measurable promises, on real MNIST: each line prints a value, its limit, and pass or short.
+
+    make accept                                  # everything; trains 15 models, about an hour on two cores
+    .venv/bin/python benchmarks/accept.py --only quality
+
+Needs the official MNIST files (``VAEKIT_DATA``, or a download). Recipes were chosen on validation images; each model here
+sees the test images once, after its training. Finished runs under ``runs/accept`` are used again as long as the code that
+trains and measures them is the same; ``--fresh`` trains anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "runs" / "accept"
+SEEDS = (0, 1, 2)
+PUBLISHED_BETA = 1 / 128
+CODE = ("config.py", "noise.py", "settings.py", "data", "evaluation", "models", "networks", "objectives", "probability", "training")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measured promise; `limit` is the largest value allowed, or the smallest where `at_least`."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+    at_least: bool = False
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    def __str__(self) -> str:
+        sign = ">=" if self.at_least else "<="
+        verdict = "pass " if self.passed else "SHORT"
+        return f"{verdict}  {self.name:<58} {self.value:>9.3f} {sign} {self.limit:<8g} {self.unit:<8} {self.detail}"
+
+
+def fingerprint() -> str:
+    """A hash of the code that trains and measures."""
+    digest = hashlib.sha256()
+    for name in CODE:
+        place = ROOT / "src" / "vaekit" / name
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def finished_run(name: str, seed: int, preset: str, fresh: bool, **settings: Any) -> Path:
+    """The folder of a trained run, trained now if need be."""
+    import vaekit
+    from vaekit.runs import Run
+
+    folder = RUNS / f"{name}-seed{seed}"
+    stamp = folder / "code"
+    wanted = json.dumps([fingerprint(), preset, settings])
+    if folder.exists() and (fresh or not stamp.exists() or stamp.read_text() != wanted):
+        shutil.rmtree(folder)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        stamp.write_text(wanted)
+        print(f"training {folder.relative_to(ROOT)}", file=sys.stderr)
+        vaekit.train(folder, preset, seed=seed, **settings)
+    elif not Run(folder).model.exists():
+        vaekit.resume(folder)
+    return folder
+
+
+def measured(folder: Path, split: str) -> dict[str, Any]:
+    """`evaluate` on a split with one latent sample an image, kept beside the run: test images are read once."""
+    import vaekit
+
+    kept = folder / f"accept-{split}.json"
+    if not kept.exists():
+        kept.write_text(json.dumps(vaekit.evaluate(folder, split, num_importance_samples=1)))
+    return json.loads(kept.read_text())
+
+
+def over_seeds(name: str, values: list[float], limit: float, unit: str, at_least: bool = False) -> Line:
+    """A line for the mean over seeds that shows every seed."""
+    detail = "seeds " + ", ".join(f"{value:.2f}" for value in values)
+    return Line(name, statistics.mean(values), limit, unit, at_least, detail)
+
+
+def quality(fresh: bool) -> Iterator[Line]:
+    """The seed systems and two references (REFERENCE: Burda et al., PyTorch's and Keras' own examples)."""
+    runs = [finished_run("cvae-onehot", seed, "cvae-onehot", fresh) for seed in SEEDS]
+    values = [-measured(run, "test")["elbo_nats"] for run in runs]
+    yield over_seeds("cvae-onehot, 10 epochs: mean test -ELBO", values, 130.3, "nats")
+    yield Line("cvae-onehot, 10 epochs: worst seed", max(values), 131.0, "nats")
+
+    runs = [finished_run("cvae-embedding", seed, "cvae-embedding", fresh) for seed in SEEDS]
+    values = [weighted(measured(run, "train")) for run in runs]
+    yield over_seeds("cvae-embedding, beta 1/128: train distortion + rate/128", values, 125.0, "nats")
+
+    runs = [finished_run("cvae-embedding-beta1", seed, "cvae-embedding", fresh, beta=1.0) for seed in SEEDS]
+    values = [-measured(run, "test")["elbo_nats"] for run in runs]
+    yield over_seeds("cvae-embedding, beta 1: mean test -ELBO", values, 130.8, "nats")
+
+    runs = [finished_run("denoising", seed, "denoising", fresh) for seed in SEEDS]
+    records = [measured(run, "test") for run in runs]
+    yield over_seeds("denoising, 5 epochs: test distortion + rate/128", [*map(weighted, records)], 68.4, "nats")
+    decibel = [record["psnr_db"] for record in records]
+    yield over_seeds("denoising, 5 epochs: restored PSNR", decibel, 21.5, "dB", at_least=True)
+    blurred = [record["input_psnr_db"] for record in records]
+    print(f"       (the blurred input itself: {statistics.mean(blurred):.2f} dB)")
+
+    runs = [finished_run("mlp", seed, "mlp", fresh, validation=0, select_best=False) for seed in SEEDS]
+    values = [-measured(run, "test")["elbo_nats"] for run in runs]
+    yield over_seeds("MLP 784-400-20, 10 epochs: mean test -ELBO", values, 104.8, "nats")
+
+    plan = {"latent_dim": 2, "dense": 16, "epochs": 30, "validation": 0, "select_best": False}
+    runs = [finished_run("conv-z2", seed, "conv", fresh, **plan) for seed in SEEDS]
+    values = [-measured(run, "test")["elbo_nats"] for run in runs]
+    yield over_seeds("conv, 2 latents, dense 16, 30 epochs: mean test -ELBO", values, 149.0, "nats")
+
+
+def weighted(record: dict[str, Any]) -> float:
+    """The published objective: distortion + rate/128."""
+    return record["distortion_nats"] + PUBLISHED_BETA * record["rate_nats"]
+
+
+def tests(fresh: bool) -> Iterator[Line]:
+    """Oracles, identities, contracts and traps; exact resume; bad input."""
+    rooms = {
+        "oracles, identities, contracts, traps: failed tests": [
+            "tests/test_traps.py", "tests/test_walls.py", "tests/probability", "tests/objectives", "tests/models",
+            "tests/networks", "tests/evaluation", "tests/training/test_step.py",
+        ],
+        "resume after kill -9: failed tests": ["tests/training/test_resume.py"],
+        "bad input: failed tests": ["tests/test_bad_input.py", "tests/test_golden.py"],
+    }  # fmt: skip
+    for name, places in rooms.items():
+        command = [sys.executable, "-m", "pytest", "-q", "--no-header", *places]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "no output"
+        yield Line(name, float(done.returncode != 0), 0, "", detail=last)
+
+
+def speed(fresh: bool) -> Iterator[Line]:
+    """The newest record of benchmarks/throughput.py, and how fast the command answers."""
+    records = sorted((ROOT / "benchmarks" / "results").glob("throughput-*.json"), key=lambda file: file.stat().st_mtime)
+    if not records:
+        print("       (no record of benchmarks/throughput.py yet: run make bench)")
+    else:
+        record = json.loads(records[-1].read_text())
+        for peer, limit in (("keras", 1.15), ("pythae", 2.5)):
+            ratio = record["ratios"][peer]["median"]
+            yield Line(f"throughput against {peer}, conv-seed", ratio, limit, "x", True, records[-1].name)
+    for words in ("-m vaekit --help", "-c 'import vaekit'"):
+        yield Line(f"python {words}: median of 5", answer_time(words), 0.5, "seconds")
+
+
+def answer_time(words: str) -> float:
+    """Median wall seconds of a Python command over five runs."""
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(f"{sys.executable} {words}", shell=True, cwd=ROOT, capture_output=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+PARTS: dict[str, Callable[[bool], Iterator[Line]]] = {"quality": quality, "tests": tests, "speed": speed}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, action="append", help="measure only this part (can be repeated)")
+    parser.add_argument("--fresh", action="store_true", help="train anew")
+    options = parser.parse_args()
+    lines = []
+    for name in options.only or PARTS:
+        for line in PARTS[name](options.fresh):
+            print(line, flush=True)
+            lines.append(line)
+    short = [line for line in lines if not line.passed]
+    print(f"{len(lines) - len(short)} of {len(lines)} lines pass")
+    if not options.only:
+        record = [{**asdict(line), "passed": line.passed} for line in lines]
+        (ROOT / "benchmarks" / "results" / "accept.json").write_text(json.dumps(record, indent=2) + "\n")
+    return int(bool(short))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

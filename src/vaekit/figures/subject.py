@@ -1,0 +1,103 @@
+"""What figures are made of: a trained model and held-out images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaekit.data.batches import Batch, Data
+from vaekit.data.corruptions import Clean
+from vaekit.data.download import data_folder
+from vaekit.data.images import DataInfo, Images
+from vaekit.data.splits import load_splits
+from vaekit.models.table import Model
+from vaekit.noise import Noise, seed_key
+from vaekit.runs import Run
+from vaekit.settings import Config
+from vaekit.storage import load_model
+
+
+@dataclass
+class Subject:
+    """A model with images that it was not trained on.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        config: its configuration.
+        info: its data.
+        images: validation images where there are any, else test images; None without either.
+        split: which of the two, in words.
+    """
+
+    model: Model
+    config: Config
+    info: DataInfo
+    images: Images | None
+    split: str
+
+    @classmethod
+    def of(cls, run: Run, data_dir: str | os.PathLike[str] | None = None) -> Subject:
+        """The model of a run, and its held-out images.
+
+        Raises:
+            InputError: when there is no model yet, or the data cannot be found.
+        """
+        model, config, info = load_model(run.model)
+        data = config.data
+        splits = load_splits(data.data, data_folder(data_dir), data.validation, data.train_limit)
+        if splits.val is not None:
+            return cls(model, config, info, splits.val, "validation")
+        return cls(model, config, info, splits.test, "test")
+
+    @property
+    def data(self) -> Data:
+        return self.config.data
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.info.class_names
+
+    @cached_property
+    def conditional(self) -> bool:
+        """Whether the model reads labels."""
+        return getattr(self.model, "conditioning", None) is not None
+
+    @cached_property
+    def corrupted(self) -> bool:
+        """Whether the model sees something else than its target."""
+        return not isinstance(self.data.corruption, Clean)
+
+    @cached_property
+    def samples(self) -> bool:
+        """Whether the model has a prior to draw from."""
+        return type(self.model).sample_prior is not Model.sample_prior
+
+    def batch(self, index: Tensor) -> Batch:
+        """The held-out images at `index`, binarized and corrupted with the noise that evaluation uses."""
+        assert self.images is not None
+        key = torch.tensor(seed_key(0, "evaluate"))
+        return self.data.batch(self.images, index, Noise(key, index))
+
+    def examples(self, count: int) -> Batch:
+        """The first `count` images, each class in turn where there are labels."""
+        assert self.images is not None
+        return self.batch(in_turn(self.images.labels, len(self.images))[:count])
+
+
+def in_turn(labels: Tensor | None, count: int) -> Tensor:
+    """An order of images: the first of each class, then the second, ...; unchanged without labels.
+
+    >>> in_turn(torch.tensor([1, 1, 0, 1, 0]), 5).tolist()
+    [2, 0, 4, 1, 3]
+    """
+    if labels is None:
+        return torch.arange(count)
+    by_class = np.argsort(labels.numpy(), kind="stable")
+    ordered = labels.numpy()[by_class]
+    turn = np.arange(count) - np.searchsorted(ordered, ordered)
+    return torch.from_numpy(by_class[np.lexsort((ordered, turn))])

@@ -1,0 +1,248 @@
+"""Contracts of every model with every entry of the tables below it, on images of any shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import cases
+from vaekit.config import flags, replace
+from vaekit.data.batches import Data
+from vaekit.data.images import DataInfo
+from vaekit.errors import InputError
+from vaekit.models.vae import VAEConfig
+from vaekit.networks.conditioning import Embedding, OneHot
+from vaekit.networks.conv import Conv
+from vaekit.networks.mlp import MLP
+from vaekit.noise import Noise
+from vaekit.objectives.table import OBJECTIVES
+from vaekit.settings import Config
+from vaekit.storage import load_model, save_model
+from vaekit.training.step import TrainingStep, numeric_fields
+
+MODELS = dict(cases.models())
+NETWORKS = {
+    **{f"conv-{n}": Conv(channels=(4, 8, 8, 8, 8)[:n], dense=10) for n in range(1, 6)},
+    **{f"mlp-{n}": MLP(hidden=(12, 9, 7)[:n]) for n in range(1, 4)},
+}
+each_model = pytest.mark.parametrize("name", list(MODELS))
+each_shape = pytest.mark.parametrize("shape", cases.SHAPES, ids=str)
+
+
+def build(model: Any, shape: tuple[int, int, int], seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return model.build(cases.info(shape))
+
+
+def step_of(config: Config, model: Any, objective: Any) -> TrainingStep:
+    return TrainingStep(model, objective, objective.players(config.model.latent_dim), Data(), 100)
+
+
+@each_model
+@each_shape
+def test_draw_decode_and_sample_have_the_shapes_they_say(name: str, shape: tuple[int, int, int]) -> None:
+    model = build(MODELS[name], shape)
+    images = cases.random_images(shape, 5)
+    noise = Noise.from_seed(0, 5)
+    batch = Data().batch(images, torch.arange(5), noise)
+    for sample_shape in ((), (2,), (2, 3)):
+        draw = model.draw(batch, sample_shape, noise)
+        assert draw.log_p_x.shape == (*sample_shape, 5)
+        assert draw.target.shape == (5, *shape)
+        assert torch.isfinite(draw.log_p_x).all()
+        if "log_w" in model.provides:
+            assert draw.log_w.shape == (*sample_shape, 5)
+        if "rate" in model.provides:
+            assert draw.rate.shape in ((5,), (*sample_shape, 5))
+        assert draw.latents[0].code.shape[0] in (5, *sample_shape[:1])
+    latents = model.sample_prior(5, images.labels, noise)
+    assert latents.shape == (5, 3)
+    assert model.decode(latents, images.labels).mean.shape == (5, *shape)
+
+
+@each_shape
+@pytest.mark.parametrize("network", list(NETWORKS))
+@pytest.mark.parametrize("conditioning", [OneHot(), Embedding(embedding_dim=2)], ids=["onehot", "embedding"])
+def test_any_number_of_levels_fits_any_image(
+    network: str, conditioning: Any, shape: tuple[int, int, int]
+) -> None:
+    """Images keep their size through one to five halvings, odd ones too, and every parameter learns."""
+    config = VAEConfig(latent_dim=3, network=NETWORKS[network], conditioning=conditioning)
+    model = build(config, shape)
+    batch = Data().batch(cases.random_images(shape, 12), torch.arange(12), Noise.from_seed(0, 12))
+    draw = model.draw(batch, (), Noise.from_seed(0, 12))
+    assert draw.likelihood.mean.shape == (12, *shape)
+    (-draw.elbo.mean()).backward()
+    for label, parameter in model.named_parameters():
+        assert parameter.grad is not None, label
+        assert torch.isfinite(parameter.grad).all(), label
+        assert parameter.grad.abs().sum() > 0, label
+
+
+@each_model
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_every_objective_gives_every_parameter_a_finite_gradient(name: str, objective: str) -> None:
+    shape = cases.SHAPES[1]
+    config = replace(Config(), ("model",), MODELS[name])
+    entry = OBJECTIVES[objective]()
+    model = build(MODELS[name], shape)
+    if not entry.needs <= model.provides:
+        pytest.skip(f"{objective} needs {sorted(entry.needs - model.provides)}")
+    step = step_of(config, model, entry)
+    hyper = {key: torch.tensor(value) for key, value in numeric_fields(entry).items()}
+    result = step(cases.random_images(shape, 12), torch.arange(12), torch.tensor(3), torch.tensor(0), hyper)
+    for loss in result.losses.values():
+        assert loss.shape == ()
+        assert torch.isfinite(loss)
+    result.losses["model"].backward()
+    for label, parameter in model.named_parameters():
+        assert parameter.grad is not None, label
+        assert torch.isfinite(parameter.grad).all(), label
+        assert parameter.grad.abs().sum() > 0, label
+    for label, value in result.logged.items():
+        assert value.shape == (), label
+        assert torch.isfinite(value), label
+        assert not value.requires_grad, label
+
+
+@each_model
+@each_shape
+def test_saving_and_loading_gives_the_same_model(
+    name: str, shape: tuple[int, int, int], tmp_path: Path
+) -> None:
+    config = replace(Config(), ("model",), MODELS[name])
+    info = cases.info(shape)
+    model = build(MODELS[name], shape).eval()
+    save_model(tmp_path / "m.safetensors", model, config, info, model.state_dict())
+    loaded, stored_config, stored_info = load_model(tmp_path / "m.safetensors")
+    assert stored_config == config
+    assert stored_info == info
+    assert isinstance(stored_info, DataInfo)
+    assert list(loaded.state_dict()) == list(model.state_dict())
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+    batch = Data().batch(cases.random_images(shape, 4), torch.arange(4), Noise.from_seed(0, 4))
+    first, second = (m.draw(batch, (2,), Noise.from_seed(0, 4)).log_p_x for m in (model, loaded))
+    torch.testing.assert_close(first, second, rtol=1e-6, atol=1e-4)
+    assert not loaded.training
+
+
+@each_model
+@each_shape
+@torch.no_grad()
+def test_one_image_or_many_give_the_same_numbers(name: str, shape: tuple[int, int, int]) -> None:
+    """No image's numbers depend on its company: to the rounding of float32."""
+    model = build(MODELS[name], shape).eval()
+    images = cases.random_images(shape, 9)
+    key = torch.tensor(7)
+
+    def log_p(index: torch.Tensor) -> torch.Tensor:
+        noise = Noise(key, index)
+        return model.draw(Data().batch(images, index, noise), (2,), noise).log_p_x
+
+    whole = log_p(torch.arange(9))
+    for part in (torch.tensor([4]), torch.tensor([8, 0, 3]), torch.arange(9).flip(0)):
+        torch.testing.assert_close(log_p(part), whole[:, part], rtol=3e-6, atol=1e-4)
+
+
+def _fingerprint(model: Any, shape: tuple[int, int, int]) -> tuple[Any, ...]:
+    """The parameters' shapes, and a value that the model computes from fixed weights."""
+    built = build(model, shape)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            if parameter.dim() > 0:
+                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    batch = Data().batch(cases.random_images(shape, 4), torch.arange(4), Noise.from_seed(0, 4))
+    value = built.draw(batch, (), Noise.from_seed(0, 4)).log_p_x.sum().item()
+    return [tuple(p.shape) for p in built.parameters()], value
+
+
+OPTIONS = [(c.model, flag) for c, flag in cases.leaves() if flag.path[0] == "model"]
+
+
+@pytest.mark.parametrize(("model", "flag"), OPTIONS, ids=[".".join(f.path) for _, f in OPTIONS])
+def test_every_option_of_a_model_changes_it(model: VAEConfig, flag: Any) -> None:
+    """Each leaf changes the parameters, or the numbers computed with the same ones."""
+    path, shape = flag.path[1:], cases.SHAPES[0]
+    small = {int: 5, tuple: (6, 5)}
+    here = _fingerprint(model, shape)
+    kind = cases.inner_type(flag)
+    for value in cases.valid_values(flag):
+        if kind is int or isinstance(value, tuple):
+            value = small[type(value)]
+        if value != flag.value and value is not None and (kind is not float or 1e-3 < value < 1e3):
+            assert _fingerprint(replace(model, path, value), shape) != here, value
+
+
+def test_every_entry_below_a_model_changes_it() -> None:
+    seen: list[Any] = []
+    for name, model in MODELS.items():
+        found = _fingerprint(model, cases.SHAPES[0])
+        assert found not in seen, name
+        seen.append(found)
+
+
+@pytest.mark.parametrize("conditioning", [OneHot(), Embedding()], ids=["onehot", "embedding"])
+def test_the_label_reaches_encoder_and_decoder(conditioning: Any) -> None:
+    model = build(VAEConfig(latent_dim=3, conditioning=conditioning), cases.SHAPES[0])
+    images = cases.random_images(cases.SHAPES[0], 1).unit()
+    zero, one = torch.tensor([0]), torch.tensor([1])
+    assert not torch.allclose(model.encode(images, zero).mean, model.encode(images, one).mean, atol=1e-6)
+    z = torch.zeros(1, 3)
+    assert not torch.allclose(model.decode(z, zero).mean, model.decode(z, one).mean, atol=1e-6)
+    with pytest.raises(InputError, match="conditional and was given no labels"):
+        model.encode(images)
+
+
+def test_each_sample_is_decoded_with_its_own_images_label() -> None:
+    """Sample axes come before the batch axis: a mix-up would pair latents with another image's label."""
+    model = build(VAEConfig(latent_dim=3, conditioning=OneHot()), cases.SHAPES[0])
+    labels = torch.tensor([0, 1, 2, 1])
+    z = torch.randn(5, 4, 3)
+    whole = model.decode(z, labels).mean
+    for sample in range(5):
+        torch.testing.assert_close(whole[sample], model.decode(z[sample], labels).mean)
+
+
+def test_a_conditional_model_needs_labelled_data() -> None:
+    for name in ("onehot", "embedding"):
+        conditioning = {"onehot": OneHot(), "embedding": Embedding()}[name]
+        with pytest.raises(InputError, match=f"^--conditioning {name}: 'random' has no labels"):
+            VAEConfig(conditioning=conditioning).build(cases.info((1, 8, 8), labels=False))
+
+
+def test_without_noise_a_draw_follows_torchs_generator() -> None:
+    model = build(VAEConfig(latent_dim=3), cases.SHAPES[0])
+    batch = cases.plain_batch(cases.random_images(cases.SHAPES[0], 4).unit())
+    torch.manual_seed(1)
+    first, second = model.draw(batch).log_p_x, model.draw(batch).log_p_x
+    torch.manual_seed(1)
+    assert torch.equal(model.draw(batch).log_p_x, first)
+    assert not torch.equal(first, second)
+
+
+def test_all_tables_below_the_model_are_walked() -> None:
+    kinds = {flag.table.kind for model in MODELS.values() for flag in flags(model) if flag.table}
+    assert kinds >= {"network", "likelihood", "posterior", "prior", "conditioning"}
+
+
+@each_model
+def test_path_only_cuts_the_density_of_every_posterior_from_encoder_and_parameters(name: str) -> None:
+    """Given the value, log q of the rescored draw hangs on no parameter, the encoder's included."""
+    model = build(MODELS[name], cases.SHAPES[0])
+    batch = Data().batch(cases.random_images(cases.SHAPES[0], 5), torch.arange(5), Noise.from_seed(0, 5))
+    draw = model.draw(batch, (3,), Noise.from_seed(0, 5))
+    if "log_w" not in model.provides:
+        pytest.skip("a deterministic code has no density")
+    path = draw.rescore(path_only=True)
+    torch.testing.assert_close(path.log_w, draw.log_w)
+    for before, after in zip(draw.latents, path.latents, strict=True):
+        assert before.posterior.log_prob(before.value.detach()).requires_grad
+        assert not after.posterior.log_prob(after.value.detach()).requires_grad
+        assert after.posterior.log_prob(after.value).requires_grad
+    (-path.log_w.mean()).backward()
+    assert all(p.grad is not None for p in model.encoder.parameters())

@@ -1,0 +1,163 @@
+"""Likelihoods against scipy: every constant, masks, sample axes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import cases
+from vaekit.noise import Noise
+from vaekit.probability.likelihoods import LIKELIHOODS, Bernoulli, BernoulliImage, Gaussian, GaussianImage
+
+SHAPE = (4, 2, 3, 5)  # batch, channels, height, width
+G = torch.Generator().manual_seed(0)
+OUTPUT = 2.0 * torch.randn(3, *SHAPE, generator=G)
+GREY = torch.rand(SHAPE, generator=G)
+BINARY = (GREY > 0.5).float()
+MASK = (torch.rand(SHAPE, generator=G) > 0.4).float()
+EVENT = (-3, -2, -1)
+
+
+def test_bernoulli_on_binary_images_is_scipys() -> None:
+    expected = stats.bernoulli.logpmf(BINARY.numpy(), 1 / (1 + np.exp(-OUTPUT.double().numpy()))).sum(EVENT)
+    np.testing.assert_allclose(BernoulliImage(OUTPUT).log_prob(BINARY), expected, rtol=1e-5)
+
+
+def test_bernoulli_is_a_probability() -> None:
+    """Over all 16 images of 2x2 pixels it sums to one."""
+    images = torch.tensor([[int(bit) for bit in f"{n:04b}"] for n in range(16)]).float().view(16, 1, 2, 2)
+    logits = torch.randn(1, 2, 2, generator=torch.Generator().manual_seed(1)).expand(16, 1, 2, 2)
+    assert BernoulliImage(logits).log_prob(images).double().exp().sum().item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_bernoulli_on_grey_images_is_the_cross_entropy() -> None:
+    p = 1 / (1 + np.exp(-OUTPUT.double().numpy()))
+    x = GREY.double().numpy()
+    expected = (x * np.log(p) + (1 - x) * np.log1p(-p)).sum(EVENT)
+    np.testing.assert_allclose(BernoulliImage(OUTPUT).log_prob(GREY), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.3, 1.0])
+def test_gaussian_is_scipys_with_every_constant(sigma: float) -> None:
+    p = GaussianImage(OUTPUT, torch.tensor(math.log(sigma)))
+    expected = stats.norm.logpdf(GREY.double().numpy(), OUTPUT.double().numpy(), sigma).sum(EVENT)
+    np.testing.assert_allclose(p.log_prob(GREY), expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "p", [BernoulliImage(OUTPUT), GaussianImage(OUTPUT, torch.tensor(-1.0))], ids=["b", "g"]
+)
+def test_mask_leaves_pixels_out(p: BernoulliImage | GaussianImage) -> None:
+    """Hidden pixels count nothing, not even a constant, whatever their value."""
+    assert torch.equal(p.log_prob(BINARY, torch.ones(SHAPE)), p.log_prob(BINARY))
+    assert torch.equal(p.log_prob(BINARY, torch.zeros(SHAPE)), torch.zeros(3, 4))
+    other = torch.where(MASK == 1, BINARY, 1 - BINARY)
+    torch.testing.assert_close(p.log_prob(other, MASK), p.log_prob(BINARY, MASK))
+    both = p.log_prob(BINARY, MASK) + p.log_prob(BINARY, 1 - MASK)
+    torch.testing.assert_close(both, p.log_prob(BINARY))
+    keep = torch.zeros(SHAPE)
+    keep[:, 1, 2, 3] = 1
+    one = type(p)(OUTPUT[..., 1:2, 2:3, 3:4], *([] if isinstance(p, BernoulliImage) else [p.log_sigma]))
+    torch.testing.assert_close(p.log_prob(BINARY, keep), one.log_prob(BINARY[:, 1:2, 2:3, 3:4]))
+
+
+@pytest.mark.parametrize("name", list(LIKELIHOODS))
+def test_sample_axes_score_each_sample_alone(name: str) -> None:
+    head = LIKELIHOODS[name]().build()
+    whole = head(OUTPUT.view(3, 1, *SHAPE).expand(3, 2, *SHAPE)).log_prob(BINARY)
+    assert whole.shape == (3, 2, 4)
+    for sample in range(3):
+        torch.testing.assert_close(whole[sample, 1], head(OUTPUT[sample]).log_prob(BINARY))
+    one = head(OUTPUT[0, :1]).log_prob(BINARY[:1])
+    torch.testing.assert_close(whole[0, 0, :1], one)
+
+
+@pytest.mark.parametrize("name", list(LIKELIHOODS))
+def test_entry_keeps_the_contract(name: str) -> None:
+    entry = LIKELIHOODS[name]()
+    p = entry.build()(OUTPUT[0])
+    assert p.mean.shape == SHAPE
+    assert p.log_prob(BINARY).shape == (4,)
+    assert p.log_prob(BINARY).dtype == torch.float32
+    assert {entry.measure(True), entry.measure(False)} <= {"discrete", "density", "surrogate"}
+    noise = Noise(torch.tensor(1), torch.arange(4))
+    sample = p.sample_from(noise, "pixels")
+    assert sample.shape == SHAPE
+    assert torch.equal(sample, p.sample_from(noise, "pixels"))
+    last = entry.build()(OUTPUT[0, 3:]).sample_from(Noise(torch.tensor(1), torch.tensor([3])), "pixels")
+    torch.testing.assert_close(sample[3:], last)  # an image's noise is its own
+    head = entry.build()
+    for parameter in head.parameters():
+        head(OUTPUT[0]).log_prob(GREY).sum().backward()
+        assert torch.isfinite(parameter.grad).all()
+        assert parameter.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", list(LIKELIHOODS))
+@pytest.mark.parametrize("sample_shape", [(1,), (3,), (4,), (3, 2)], ids=str)
+def test_sample_axes_draw_each_sample_anew(name: str, sample_shape: tuple[int, ...]) -> None:
+    """Also where there are as many samples as images, and shapes would fit by accident."""
+    p = LIKELIHOODS[name]().build()(torch.zeros(*sample_shape, *SHAPE))
+    noise = Noise(torch.tensor(1), torch.arange(4))
+    samples = p.sample_from(noise, "pixels")
+    assert samples.shape == (*sample_shape, *SHAPE)
+    flat = samples.flatten(0, len(sample_shape) - 1)
+    assert torch.equal(flat[0], LIKELIHOODS[name]().build()(torch.zeros(SHAPE)).sample_from(noise, "pixels"))
+    assert all(not torch.equal(flat[0], other) for other in flat[1:])
+
+
+@pytest.mark.parametrize("name", list(LIKELIHOODS))
+def test_samples_have_the_mean(name: str) -> None:
+    count = 20000
+    p = LIKELIHOODS[name]().build()(OUTPUT[0, :1].expand(count, *SHAPE[1:]))
+    samples = p.sample_from(Noise.from_seed(0, count), "pixels").double()
+    error = samples.std(0) / math.sqrt(count)
+    assert ((samples.mean(0) - p.mean[0]).abs() < 4.5 * error + 1e-4).all()
+
+
+def test_measures_are_called_what_they_are() -> None:
+    assert Bernoulli().measure(binary=True) == "discrete"
+    assert Bernoulli().measure(binary=False) == "surrogate"
+    assert Gaussian().measure(binary=True) == "density" == Gaussian().measure(binary=False)
+
+
+def test_sigma_is_what_it_says() -> None:
+    """Each option changes what it says it changes."""
+    fixed, learned = Gaussian(sigma=0.25, learn_sigma=False).build(), Gaussian(sigma=0.25).build()
+    assert list(fixed.parameters()) == []
+    assert "log_sigma" in fixed.state_dict()
+    assert [p.shape for p in learned.parameters()] == [()]
+    for head in (fixed, learned):
+        assert head(OUTPUT[0]).log_sigma.exp().item() == pytest.approx(0.25)
+        noise = Noise.from_seed(0, 4)
+        spread = (head(torch.zeros(4, 1, 50, 50)).sample_from(noise, "pixels")).std().item()
+        assert spread == pytest.approx(0.25, rel=0.03)
+
+
+def test_the_best_sigma_is_the_root_mean_square_error() -> None:
+    head = Gaussian(sigma=0.25).build()
+    error = (GREY - OUTPUT[0]).square().mean().sqrt().item()
+    with torch.no_grad():
+        head.log_sigma.fill_(math.log(error))
+    head(OUTPUT[0]).log_prob(GREY).sum().backward()
+    assert head.log_sigma.grad.item() == pytest.approx(0.0, abs=1e-3)
+
+
+@given(st.floats(-80, 80, width=32), st.sampled_from([0.0, 1.0]))
+@settings(max_examples=100, deadline=None)
+def test_bernoulli_is_exact_at_any_logit(logit: float, x: float) -> None:
+    """To the rounding of float32 at the size of the logit."""
+    found = BernoulliImage(torch.full((1, 1, 1, 1), logit)).log_prob(torch.full((1, 1, 1, 1), x)).item()
+    assert found == pytest.approx(
+        -np.logaddexp(0, -logit if x else logit), rel=1e-6, abs=1.2e-7 * abs(logit) + 1e-30
+    )
+
+
+def test_every_likelihood_is_covered_by_a_model() -> None:
+    assert {name for names, _ in cases.models() for name in names.split("-")} >= set(LIKELIHOODS)

@@ -1,0 +1,780 @@
+"""Walls that must hold what is to come: tiny versions of awkward cases, each trained, resumed, saved and evaluated.
+
+Each case is an entry of a table, registered here only, and touches no line of the library.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import zuko
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+
+import vaekit
+from helpers_run import interrupted_at, timeless
+from vaekit.config import choice, leaf
+from vaekit.data.batches import Batch, Data
+from vaekit.data.corruptions import DownUp
+from vaekit.data.images import DataInfo, Images
+from vaekit.data.splits import load_splits
+from vaekit.errors import InputError, RunError
+from vaekit.evaluation.likelihood import estimate
+from vaekit.figures import make_figures
+from vaekit.models.draw import Draw, Latent
+from vaekit.models.table import MODELS, Model
+from vaekit.models.vae import VAEConfig, VAEModel
+from vaekit.networks.mlp import MLP
+from vaekit.noise import Noise, seed_key, seeded
+from vaekit.objectives.bounds import importance_weighted
+from vaekit.objectives.elbo import Elbo
+from vaekit.objectives.iwae import Iwae
+from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses, SinglePlayer, detached
+from vaekit.probability.distributions import DiagonalGaussian, StandardNormal, draw
+from vaekit.probability.latents import POSTERIORS, PRIORS, DiagonalGaussianHead, StandardNormalPrior
+from vaekit.probability.likelihoods import LIKELIHOODS, Bernoulli, Likelihood
+from vaekit.runs import Run
+from vaekit.settings import Config, Training
+from vaekit.storage import read_tensors
+from vaekit.training.optimization import Optimizers
+from vaekit.training.reporting import Silent
+from vaekit.training.step import StepResult, TrainingStep, numeric_fields
+
+LATENTS = 3
+INFO = DataInfo("digits", (1, 8, 8), tuple("0123456789"), False, 192)
+
+
+# (a) maximum mean discrepancy: images of a batch interact, and the objective draws samples of the prior
+
+
+@dataclass(frozen=True)
+class MmdWall(SinglePlayer):
+    """Distortion + weight * squared MMD between codes and prior, unbiased (Gretton et al. 2012, lemma 6)."""
+
+    mmd_weight: float = leaf(10.0, "weight of the discrepancy", ge=0)
+    scope = "batch"
+    needs = frozenset()
+
+    def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
+        codes = context.gather(draw.latents[0].value)
+        prior = context.gather(context.noise.normal("mmd", tuple(codes.shape[1:])))
+        mmd = _off_diagonal(codes) + _off_diagonal(prior) - 2.0 * _kernel(codes, prior).mean()
+        loss = draw.distortion.mean() + context.hyper["mmd_weight"] * mmd
+        return Losses({MODEL: loss}, detached({"mmd": mmd}))
+
+
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    """Inverse multiquadric (n, m) of (n, latent) and (m, latent); squares written out, as a root has no slope at 0."""
+    scale = 2.0 * a.shape[-1]
+    return scale / (scale + (a[:, None] - b).square().sum(-1))
+
+
+def _off_diagonal(a: Tensor) -> Tensor:
+    return (_kernel(a, a).sum() - len(a)) / (len(a) * (len(a) - 1))
+
+
+# (b) two players: a discriminator estimates the total correlation (Kim and Mnih 2018)
+
+
+@dataclass(frozen=True)
+class FactorWall(SinglePlayer):
+    """Distortion + rate + gamma * total correlation, by a discriminator against shuffled codes."""
+
+    gamma: float = leaf(5.0, "weight of the total correlation", ge=0)
+    scope = "batch"
+
+    def players(self, num_latents: int) -> dict[str, nn.Module]:
+        return {"discriminator": nn.Sequential(nn.Linear(num_latents, 16), nn.ReLU(), nn.Linear(16, 2))}
+
+    def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
+        codes = context.gather(draw.latents[0].value)
+        order = context.gather(context.noise.normal("shuffle", tuple(codes.shape[1:]))).argsort(0)
+        shuffled = codes.detach().gather(0, order)
+        discriminator = context.players["discriminator"]
+        real, fake = discriminator(codes.detach()).log_softmax(-1), discriminator(shuffled).log_softmax(-1)
+        density_ratio = discriminator(codes)
+        total_correlation = (density_ratio[:, 0] - density_ratio[:, 1]).mean()
+        bound = (draw.distortion + draw.rate).mean()
+        model = bound + context.hyper["gamma"] * total_correlation
+        return Losses(
+            {MODEL: model, "discriminator": -0.5 * (real[:, 0].mean() + fake[:, 1].mean())},
+            detached({"total_correlation": total_correlation}),
+        )
+
+
+# (c) flows as posterior and as prior
+
+
+@dataclass(frozen=True)
+class FlowPosteriorWall:
+    """Neural spline flow given the features (Durkan et al. 2019)."""
+
+    def build(self, num_features: int, num_latents: int) -> nn.Module:
+        return zuko.flows.NSF(num_latents, num_features, bins=4, transforms=1, hidden_features=(16,))
+
+
+class _FlowPrior(nn.Module):
+    def __init__(self, num_latents: int, num_condition: int):
+        super().__init__()
+        self.flow = zuko.flows.MAF(num_latents, num_condition, transforms=1, hidden_features=(16,))
+
+    def forward(self, code: Tensor | None) -> Any:
+        return self.flow(code)
+
+
+@dataclass(frozen=True)
+class FlowPriorWall:
+    """Masked autoregressive flow (Papamakarios, Pavlakou and Murray 2017)."""
+
+    def build(self, num_latents: int, num_condition: int) -> nn.Module:
+        return _FlowPrior(num_latents, num_condition)
+
+
+# (d) vector quantization with a codebook of moving averages (van den Oord, Vinyals and Kavukcuoglu 2017)
+
+
+@dataclass
+class Codes(Latent):
+    """A quantized latent, with what its codebook moves by."""
+
+    encoded: Tensor | None = None
+    chosen: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """All mass on one point, (batch, latent)."""
+
+    mean: Tensor
+
+
+class Autoencoder(Model):
+    """A deterministic code; no bound exists."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module):
+        super().__init__()
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+
+    def latent(self, encoded: Tensor) -> tuple[Latent, dict[str, Tensor]]:
+        return Latent(encoded), {}
+
+    def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
+        latent, penalties = self.latent(self.encoder(batch.input))
+        latent.value = latent.value.expand(*sample_shape, *latent.value.shape)
+        return Draw((latent,), self.decode(latent.value), batch.target, batch.mask, penalties)
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Point:
+        return Point(self.latent(self.encoder(images))[0].value)
+
+    def decode(self, latents: Tensor, labels: Tensor | None = None) -> Any:
+        return self.likelihood(self.decoder(latents.flatten(0, -2)).unflatten(0, latents.shape[:-1]))
+
+
+class Quantized(Autoencoder):
+    """The nearest entry of a codebook; gradients pass straight through."""
+
+    provides = frozenset({"penalties"})
+    codebook: Tensor
+    counts: Tensor
+    totals: Tensor
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module, entries: int, latents: int
+    ):
+        super().__init__(encoder, decoder, likelihood)
+        self.register_buffer("codebook", torch.randn(entries, latents))
+        self.register_buffer("counts", torch.ones(entries))
+        self.register_buffer("totals", self.codebook.clone())
+
+    def latent(self, encoded: Tensor) -> tuple[Latent, dict[str, Tensor]]:
+        chosen = (encoded.detach()[:, None] - self.codebook).square().sum(-1).argmin(-1)
+        nearest = self.codebook[chosen]
+        value = encoded + (nearest - encoded).detach()
+        commitment = (encoded - nearest.detach()).square().sum(-1)
+        return Codes(value, encoded=encoded.detach(), chosen=chosen), {"commitment": commitment}
+
+    def after_step(self, draw: Draw, gather: Callable[[Tensor], Tensor]) -> None:
+        (latent,) = draw.latents
+        assert isinstance(latent, Codes)
+        assert latent.encoded is not None
+        assert latent.chosen is not None
+        entries = torch.arange(len(self.codebook), device=self.codebook.device)
+        members = (gather(latent.chosen)[:, None] == entries).to(latent.encoded.dtype)
+        self.counts.lerp_(members.sum(0), 0.05)
+        self.totals.lerp_(members.T @ gather(latent.encoded), 0.05)
+        self.codebook.copy_(self.totals / (self.counts[:, None] + 1e-5))
+
+
+def _networks(info: DataInfo, num_latents: int) -> tuple[nn.Module, nn.Module]:
+    """An encoder and a decoder of one argument each."""
+    size = math.prod(info.shape)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.Tanh(), nn.Linear(16, num_latents))
+    decoder = nn.Sequential(nn.Linear(num_latents, size), nn.Unflatten(1, info.shape))
+    return encoder, decoder
+
+
+@dataclass(frozen=True)
+class AutoencoderWall:
+    """Plain autoencoder."""
+
+    latent_dim: int = leaf(LATENTS, "size of the code", ge=1)
+    likelihood: Likelihood = choice(LIKELIHOODS, Bernoulli, "how an image is scored")
+
+    def build(self, info: DataInfo) -> Model:
+        return Autoencoder(*_networks(info, self.latent_dim), self.likelihood.build())
+
+
+@dataclass(frozen=True)
+class QuantizedWall:
+    """Vector-quantized autoencoder."""
+
+    latent_dim: int = leaf(LATENTS, "size of a codebook entry", ge=1)
+    entries: int = leaf(8, "entries of the codebook", ge=2)
+    likelihood: Likelihood = choice(LIKELIHOODS, Bernoulli, "how an image is scored")
+
+    def build(self, info: DataInfo) -> Model:
+        networks = _networks(info, self.latent_dim)
+        return Quantized(*networks, self.likelihood.build(), self.entries, self.latent_dim)
+
+
+@dataclass(frozen=True)
+class ReconstructionWall(SinglePlayer):
+    """Distortion and the model's penalties."""
+
+    penalty_weight: float = leaf(0.25, "weight of the penalties", ge=0)
+    needs = frozenset()
+
+    def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
+        penalties = sum(value.mean() for value in draw.penalties.values())
+        return Losses({MODEL: draw.distortion.mean() + context.hyper["penalty_weight"] * penalties}, {})
+
+
+# (e) two levels of latents: p(z1) p(z0 | z1) p(x | z0), q(z1 | x) q(z0 | z1, x)
+
+
+class TwoLevels(Model):
+    provides = frozenset({"rate", "log_w"})
+
+    def __init__(self, info: DataInfo, top: int, bottom: int, likelihood: nn.Module):
+        super().__init__()
+        self.encoder, self.decoder = _networks(info, bottom)
+        self.encoder[-1] = nn.Identity()
+        self.top, self.bottom = DiagonalGaussianHead(16, top), DiagonalGaussianHead(16 + top, bottom)
+        self.bottom_prior = DiagonalGaussianHead(top, bottom)
+        self.likelihood, self.num_top = likelihood, top
+
+    def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
+        assert noise is not None
+        features = self.encoder(batch.input)
+        q_top = self.top(features)
+        top = draw(q_top, noise, "top", sample_shape)
+        q_bottom = self.bottom(torch.cat([features.expand(*sample_shape, *features.shape), top], -1))
+        bottom = draw(q_bottom, noise, "bottom", sample_shape)
+        groups = (
+            Latent(top, q_top, StandardNormal(self.num_top)),
+            Latent(bottom, q_bottom, self.bottom_prior(top)),
+        )
+        image = self.decoder(bottom.flatten(0, -2)).unflatten(0, bottom.shape[:-1])
+        return Draw(groups, self.likelihood(image), batch.target, batch.mask)
+
+
+@dataclass(frozen=True)
+class TwoLevelsWall:
+    """Two stochastic layers (Sønderby et al. 2016)."""
+
+    latent_dim: int = leaf(2, "latents of the top level", ge=1)
+    bottom_dim: int = leaf(4, "latents of the bottom level", ge=1)
+    likelihood: Likelihood = choice(LIKELIHOODS, Bernoulli, "how an image is scored")
+
+    def build(self, info: DataInfo) -> Model:
+        return TwoLevels(info, self.latent_dim, self.bottom_dim, self.likelihood.build())
+
+
+# (f) MIWAE: M bounds of K samples each (Rainforth et al. 2018)
+
+
+@dataclass(frozen=True)
+class MiwaeWall(SinglePlayer):
+    """Minus the mean of M importance-weighted bounds with K samples each."""
+
+    bounds: int = leaf(2, "M", ge=1)
+    num_samples: int = leaf(3, "K", ge=1)
+    needs = frozenset({"log_w"})
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return (self.bounds, self.num_samples)
+
+    def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
+        assert draw.log_w is not None
+        bound = importance_weighted(draw.log_w, dim=1)
+        return Losses({MODEL: -bound.mean()}, detached({"miwae": bound}))
+
+
+# (j) networks of others, which take one argument and know no condition
+
+
+@dataclass(frozen=True)
+class ForeignWall:
+    """A variational autoencoder around any two modules."""
+
+    latent_dim: int = leaf(LATENTS, "latents", ge=1)
+    likelihood: Likelihood = choice(LIKELIHOODS, Bernoulli, "how an image is scored")
+
+    def build(self, info: DataInfo) -> Model:
+        encoder, decoder = _networks(info, self.latent_dim)
+        head, prior = (
+            DiagonalGaussianHead(self.latent_dim, self.latent_dim),
+            StandardNormalPrior(self.latent_dim),
+        )
+        return VAEModel(encoder, head, prior, decoder, self.likelihood.build())
+
+
+ENTRIES = [
+    (OBJECTIVES, "wall-mmd", MmdWall),
+    (OBJECTIVES, "wall-factor", FactorWall),
+    (OBJECTIVES, "wall-reconstruction", ReconstructionWall),
+    (OBJECTIVES, "wall-miwae", MiwaeWall),
+    (POSTERIORS, "wall-flow", FlowPosteriorWall),
+    (PRIORS, "wall-flow", FlowPriorWall),
+    (MODELS, "wall-autoencoder", AutoencoderWall),
+    (MODELS, "wall-quantized", QuantizedWall),
+    (MODELS, "wall-two-levels", TwoLevelsWall),
+    (MODELS, "wall-foreign", ForeignWall),
+]
+
+
+def register() -> None:
+    for table, name, entry in ENTRIES:
+        table.register(name)(entry)
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """Within it, the tables have these entries."""
+    register()
+    try:
+        yield
+    finally:
+        for table, name, _ in ENTRIES:
+            del table._entries[name]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered() -> Iterator[None]:
+    with registered():
+        yield
+
+
+def config(model: Any = None, objective: Any = None, **data: Any) -> Config:
+    """12 steps on 192 digits, validated on 51."""
+    return Config(
+        data=Data(data="digits", validation=51, train_limit=192, **data),
+        model=model or VAEConfig(latent_dim=LATENTS, network=MLP(hidden=(16,))),
+        objective=objective or Elbo(),
+        training=Training(epochs=2.0, batch_size=32, device="cpu", threads=1, learning_rate=0.01),
+    )
+
+
+def _flow(**parts: Any) -> Config:
+    return config(VAEConfig(latent_dim=LATENTS, network=MLP(hidden=(16,)), **parts))
+
+
+BOUND = (
+    "elbo_nats",
+    "rate_nats",
+    "nll_nats",
+    "effective_sample_size",
+    "standard_error_nats",
+    "num_importance_samples",
+)
+WALLS: dict[str, Callable[[], Config]] = {
+    "mmd": lambda: config(objective=MmdWall()),
+    "two-players": lambda: config(objective=FactorWall()),
+    "flow-posterior": lambda: _flow(posterior=FlowPosteriorWall()),
+    "flow-prior": lambda: _flow(prior=FlowPriorWall()),
+    "quantized": lambda: config(QuantizedWall(), ReconstructionWall()),
+    "two-levels": lambda: config(TwoLevelsWall()),
+    "miwae": lambda: config(objective=MiwaeWall()),
+    "autoencoder": lambda: config(AutoencoderWall(), ReconstructionWall()),
+    "foreign-networks": lambda: config(ForeignWall()),
+    "denoising": lambda: config(corruption=DownUp()),
+}
+NO_BOUND = ("quantized", "autoencoder")
+NO_MEAN = ("flow-posterior",)
+
+
+@pytest.mark.parametrize("name", WALLS)
+def test_trains_resumes_saves_and_evaluates(name: str, tmp_path: Path) -> None:
+    chosen = WALLS[name]()
+    whole = vaekit.train(tmp_path / "whole", config=chosen, observer=Silent())
+    with interrupted_at(8), pytest.raises(RunError, match=r"stopped at step 8; continue: vaekit resume"):
+        vaekit.train(tmp_path / "part", config=chosen, observer=Silent())
+    assert not (tmp_path / "part" / "model.safetensors").exists()
+    part = vaekit.resume(tmp_path / "part", observer=Silent())
+    assert part.model.read_bytes() == whole.model.read_bytes()
+    assert timeless(part.metrics()) == timeless(whole.metrics())
+
+    records = whole.metrics()
+    assert [record["step"] for record in records] == [6, 12]
+    assert all(math.isfinite(record[split]["loss"]) for record in records for split in ("train", "val"))
+    assert records[-1]["train"]["loss"] < records[0]["train"]["loss"]
+    assert all((record["val"]["elbo_nats"] is None) == (name in NO_BOUND) for record in records)
+
+    model, loaded, info = vaekit.load_model(whole.path)
+    assert loaded == chosen
+    assert info == whole.info
+    found = vaekit.evaluate(whole.path, num_importance_samples=4, limit=20)
+    assert found["num_images"] == 20
+    assert math.isfinite(found["distortion_nats"])
+    for key in BOUND:
+        assert (found[key] is None) == (name in NO_BOUND), key
+    assert (found["active_units"] is None) == (name in (*NO_BOUND, *NO_MEAN))
+    assert found["latent_dim"] == (6 if name == "two-levels" else LATENTS)
+    if name not in NO_BOUND:
+        assert found["elbo_nats"] == pytest.approx(-(found["distortion_nats"] + found["rate_nats"]), abs=1e-9)
+        assert 1.0 <= found["effective_sample_size"] <= 4.0
+    assert not model.training
+
+
+@pytest.mark.parametrize("name", WALLS)
+def test_nothing_in_a_step_waits_for_the_device(name: str) -> None:
+    """Fake tensors have no values: reading one on the host raises."""
+    chosen = WALLS[name]()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        model, step, optimizers, images = _step(chosen, INFO, mode=mode)
+        scalars = {name: torch.tensor(value) for name, value in numeric_fields(chosen.objective).items()}
+        hyper = {
+            name: torch.empty_like(value) for name, value in scalars.items()
+        }  # a fake constant has a value
+        number = torch.empty((), dtype=torch.int64)
+        result: StepResult = step(images, torch.arange(32), number, number, hyper)
+        optimizers.backward(result.losses)
+        optimizers.step()
+        model.after_step(result.draw, lambda tensor: tensor)
+    assert all(loss.shape == () for loss in result.losses.values())
+    assert all(value.shape == () for value in result.logged.values())
+
+
+def _step(
+    chosen: Config, info: DataInfo, images: Images | None = None, mode: FakeTensorMode | None = None
+) -> tuple[Model, TrainingStep, Optimizers, Images]:
+    with seeded(0, "test"), unset_fake_temporarily():
+        model = chosen.model.build(info)
+        players = chosen.objective.players(chosen.model.latent_dim)
+    for module in [model, *players.values()] if mode else []:
+        for part in module.modules():
+            for tensors in (part._parameters, part._buffers):
+                tensors.update(
+                    {name: mode.from_tensor(value) for name, value in tensors.items() if value is not None}
+                )
+    step = TrainingStep(model, chosen.objective, players, chosen.data, info.num_train)
+    optimizers = Optimizers({MODEL: model, **players}, chosen.training, torch.device("cpu"))
+    optimizers.set_learning_rate(0.01)
+    if images is None:
+        pixels = torch.zeros(info.num_train, *info.shape[1:], info.shape[0], dtype=torch.uint8)
+        images = Images(pixels, torch.zeros(info.num_train, dtype=torch.int64))
+    return model, step, optimizers, images
+
+
+def _run(
+    name: str, key: int = 1, count: int = 32, **changes: Any
+) -> tuple[Model, TrainingStep, Optimizers, StepResult]:
+    """One step of a wall on real digits, up to its losses."""
+    chosen = WALLS[name]()
+    chosen = replace(chosen, objective=replace(chosen.objective, **changes))
+    splits = load_splits("digits", None)
+    model, step, optimizers, images = _step(chosen, splits.info, splits.train)
+    hyper = {name: torch.tensor(value) for name, value in numeric_fields(chosen.objective).items()}
+    return (
+        model,
+        step,
+        optimizers,
+        step(images, torch.arange(count), torch.tensor(key), torch.tensor(0), hyper),
+    )
+
+
+def test_mmd_reads_the_codes_of_all_processes() -> None:
+    """Two processes of 16 images see the discrepancy of 32, not the mean of two of 16."""
+    model, step, _, whole = _run("mmd")
+    halves = []
+    for first in (0, 16):
+        index = torch.arange(first, first + 16)
+        images = load_splits("digits", None).train
+        joined = iter(
+            [whole.draw.latents[0].value, Noise(torch.tensor(1), torch.arange(32)).normal("mmd", (LATENTS,))]
+        )
+        step.gather = lambda tensor, joined=joined: next(joined)
+        halves.append(
+            step(images, index, torch.tensor(1), torch.tensor(0), {"mmd_weight": torch.tensor(10.0)})
+        )
+    assert [half.logged["mmd"].item() for half in halves] == [whole.logged["mmd"].item()] * 2
+    step.gather = lambda tensor: tensor
+    alone = step(images, index, torch.tensor(1), torch.tensor(0), {"mmd_weight": torch.tensor(10.0)})
+    assert alone.logged["mmd"].item() != pytest.approx(whole.logged["mmd"].item(), rel=1e-3)
+
+
+def test_each_player_follows_its_own_loss_alone() -> None:
+    gradients = {}
+    for gamma in (0.0, 1000.0):
+        model, step, optimizers, result = _run("two-players", gamma=gamma)
+        optimizers.backward(result.losses)
+        discriminator = step.players["discriminator"]
+        gradients[gamma] = [
+            torch.cat([p.grad.flatten() for p in module.parameters()])
+            for module in (model.encoder, discriminator)
+        ]
+    assert torch.equal(gradients[0.0][1], gradients[1000.0][1])
+    assert not torch.allclose(gradients[0.0][0], gradients[1000.0][0], rtol=0.1)
+
+
+def test_players_are_kept_in_the_checkpoint_only(tmp_path: Path) -> None:
+    run = vaekit.train(tmp_path / "run", config=WALLS["two-players"](), observer=Silent())
+    inside, _ = read_tensors(run.checkpoint, "checkpoint")
+    weights, _ = read_tensors(run.model, "model")
+    assert any(name.startswith("player/discriminator/") for name in inside)
+    assert any(name.startswith("optimizer/discriminator/") for name in inside)
+    assert not any("discriminator" in name for name in weights)
+    assert "loss_discriminator" in run.metrics()[-1]["train"]
+
+
+@pytest.mark.parametrize("name", ["flow-posterior", "flow-prior"])
+def test_flows_have_no_closed_form_and_their_bound_is_that_of_the_weights(name: str) -> None:
+    *_, result = _run(name)
+    (latent,) = result.draw.latents
+    assert torch.equal(result.draw.rate, -latent.log_ratio)
+    assert torch.equal(result.draw.elbo, result.draw.log_p_x + latent.log_ratio)
+    torch.testing.assert_close(result.draw.elbo, result.draw.log_w)
+
+
+def test_a_flow_samples_the_density_that_it_scores() -> None:
+    """E_q[r(z) / q(z)] = 1 for a normal density r that q covers: sampler and density fit together."""
+    with seeded(3, "test"):
+        flow = zuko.flows.NSF(2, 4, bins=4, transforms=2, hidden_features=(16,))
+        distribution = flow(torch.randn(1, 4))
+    with torch.no_grad():
+        value = draw(distribution, Noise.from_seed(0, 1), "latent", (20000,))
+        narrow = DiagonalGaussian(torch.zeros(1, 2), torch.full((1, 2), math.log(0.5)))
+        weight = (narrow.log_prob(value) - distribution.log_prob(value)).exp()
+    error = weight.std().item() / math.sqrt(len(weight))
+    assert error < 0.02
+    assert weight.mean().item() == pytest.approx(1.0, abs=4 * error)
+
+
+def test_a_rebuilt_flow_gives_the_path_derivative() -> None:
+    """d log w = path + score, and the score is the derivative of -log q at a fixed value."""
+    model, _, _, result = _run("flow-posterior")
+    parameters = list(model.posterior.parameters())
+
+    def slope(value: Tensor) -> Tensor:
+        found = torch.autograd.grad(value.sum(), parameters, retain_graph=True, allow_unused=True)
+        return torch.cat(
+            [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(parameters, found)]
+        )
+
+    (latent,) = result.draw.latents
+    total, score = slope(result.draw.log_w), slope(-latent.posterior.log_prob(latent.value.detach()))
+    path = slope(result.draw.rescore(path_only=True).log_w)
+    assert score.abs().max() > 0.1
+    torch.testing.assert_close(path, total - score, rtol=1e-3, atol=1e-3)
+
+
+def test_a_flow_stands_for_its_images_by_its_center(tmp_path: Path) -> None:
+    run = vaekit.train(tmp_path / "run", config=WALLS["flow-posterior"](), observer=Silent())
+    model, _, _ = vaekit.load_model(run.path)
+    images = load_splits("digits", None).test.unit()[:5]
+    assert vaekit.reconstruct(model, images).shape == images.shape
+    assert torch.equal(vaekit.reconstruct(model, images), vaekit.reconstruct(model, images))
+    assert make_figures(run)
+
+
+def test_the_codebook_moves_after_the_step_and_not_in_it() -> None:
+    model, step, optimizers, result = _run("quantized")
+    assert isinstance(model, Quantized)
+    before = model.codebook.clone()
+    optimizers.backward(result.losses)
+    optimizers.step()
+    assert torch.equal(model.codebook, before)
+    latent = result.draw.latents[0]
+    model.after_step(result.draw, lambda tensor: tensor)
+    expected = before.clone()
+    for entry in range(len(before)):
+        members = latent.encoded[latent.chosen == entry]
+        count, total = 0.95 + 0.05 * len(members), 0.95 * before[entry] + 0.05 * members.sum(0)
+        expected[entry] = total / (count + 1e-5)
+    torch.testing.assert_close(model.codebook, expected)
+
+
+def test_quantizing_logs_its_penalty_and_passes_gradients_straight_through() -> None:
+    model, _, optimizers, result = _run("quantized")
+    loss, distortion = result.losses[MODEL].item(), result.logged["distortion_nats"].item()
+    assert loss == pytest.approx(distortion + 0.25 * result.logged["commitment"].item(), rel=1e-6)
+    optimizers.backward(result.losses)
+    assert all(p.grad.abs().max() > 0 for p in model.encoder.parameters())
+
+
+@pytest.mark.parametrize("name", NO_BOUND)
+def test_what_has_no_bound_is_refused_by_the_elbo_and_has_no_samples(name: str, tmp_path: Path) -> None:
+    chosen = replace(WALLS[name](), objective=Elbo())
+    with pytest.raises(InputError, match="^--objective elbo: needs rate, which this model does not provide$"):
+        vaekit.train(tmp_path / "refused", config=chosen, observer=Silent())
+    assert not (tmp_path / "refused").exists()
+    run = vaekit.train(tmp_path / "run", config=WALLS[name](), observer=Silent())
+    model, _, _ = vaekit.load_model(run.path)
+    with pytest.raises(InputError, match="has no prior to sample from"):
+        vaekit.sample(model, 4)
+    assert {file.path.stem for file in make_figures(run)} >= {"reconstructions"}
+
+
+def test_two_levels_have_closed_form_rates_that_agree_with_samples() -> None:
+    model, step, _, _ = _run("two-levels")
+    images = load_splits("digits", None).train
+    with torch.no_grad():
+        _, found = step.draw(images, torch.arange(3), torch.tensor(5), (4000,))
+        top, bottom = found.latents
+        assert top.rate.shape == (3,)
+        assert bottom.rate.shape == found.rate.shape == found.log_w.shape == (4000, 3)
+        for group in (top, bottom):
+            gap = group.rate + group.log_ratio
+            error = gap.std(0) / math.sqrt(4000)
+            assert (gap.mean(0).abs() < 4.5 * error).all()
+        torch.testing.assert_close(found.log_w, found.log_p_x + top.log_ratio + bottom.log_ratio)
+
+
+def test_one_bound_of_miwae_is_iwae() -> None:
+    *_, several = _run("miwae", bounds=1, num_samples=6)
+    chosen = config(objective=Iwae(num_samples=6))
+    splits = load_splits("digits", None)
+    _, step, _, images = _step(chosen, splits.info, splits.train)
+    single = step(images, torch.arange(32), torch.tensor(1), torch.tensor(0), {})
+    assert several.draw.log_w.shape == (1, 6, 32)
+    torch.testing.assert_close(several.losses[MODEL], single.losses[MODEL], rtol=1e-6, atol=0)
+
+
+def test_bounds_with_more_samples_are_higher() -> None:
+    *_, result = _run("miwae", bounds=4, num_samples=8, count=512)
+    log_w = result.draw.log_w
+    elbo, miwae, iwae = (
+        log_w.mean(),
+        importance_weighted(log_w, 1).mean(),
+        importance_weighted(log_w, (0, 1)).mean(),
+    )
+    assert elbo < miwae < iwae
+
+
+def test_denoising_is_scored_on_the_clean_target(tmp_path: Path) -> None:
+    chosen = WALLS["denoising"]()
+    run = vaekit.train(tmp_path / "run", config=chosen, observer=Silent())
+    found = vaekit.evaluate(run.path, num_importance_samples=2, limit=30)
+    model, _, _ = vaekit.load_model(run.path)
+    clean = load_splits("digits", None, 51, 192).test.unit()[:30]
+    blurred = F.interpolate(F.interpolate(clean, (4, 4), mode="bilinear"), (8, 8), mode="bilinear")
+    noise = Noise(torch.tensor(seed_key(0, "evaluate")), torch.arange(30))
+    with torch.no_grad():
+        latents = draw(model.encode(blurred), noise, "latent", (2,))
+        logits = model.decode(latents).logits
+        distortion = F.binary_cross_entropy_with_logits(
+            logits, clean.expand_as(logits), reduction="none"
+        ).sum((2, 3, 4))
+    psnr = -10.0 * (blurred - clean).square().mean((1, 2, 3)).log10()
+    assert found["distortion_nats"] == pytest.approx(distortion.mean().item(), rel=1e-6)
+    assert found["input_psnr_db"] == pytest.approx(psnr.mean().item(), rel=1e-5)
+    assert {"restorations"} <= {file.path.stem for file in make_figures(run)}
+
+
+def test_evaluation_of_a_deterministic_code_does_not_depend_on_the_number_of_samples(tmp_path: Path) -> None:
+    run = vaekit.train(tmp_path / "run", config=WALLS["autoencoder"](), observer=Silent())
+    model, loaded, _ = vaekit.load_model(run.path)
+    images = load_splits("digits", None, 51, 192).test
+    one, many = (estimate(model, loaded.data, images, count, decodes_at_once=100) for count in (1, 7))
+    torch.testing.assert_close(one.distortion, many.distortion, rtol=1e-6, atol=0)
+    assert one.rate is one.log_p is one.effective_samples is None
+    assert torch.equal(one.codes, many.codes)
+
+
+PLUGIN = '''
+"""An objective from elsewhere."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vaekit.config import leaf
+from vaekit.objectives.table import MODEL, OBJECTIVES, Losses, SinglePlayer
+
+
+@OBJECTIVES.register("elsewhere")
+@dataclass(frozen=True)
+class Elsewhere(SinglePlayer):
+    """Distortion and the rate to a power."""
+
+    its_leaf: float = leaf(2.0, "power of the rate", gt=0, le=10)
+
+    def __call__(self, draw, batch, context):
+        return Losses({MODEL: draw.distortion.mean() + draw.rate.mean() ** context.hyper["its_leaf"]}, {})
+'''
+
+
+def test_an_objective_from_another_package_is_one_file(tmp_path: Path) -> None:
+    """Found by its entry point, with its own flag, from the command line."""
+    site = tmp_path / "site"
+    (site / "elsewhere-1.0.dist-info").mkdir(parents=True)
+    (site / "elsewhere.py").write_text(PLUGIN)
+    (site / "elsewhere-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n"
+    )
+    (site / "elsewhere-1.0.dist-info" / "entry_points.txt").write_text(
+        "[vaekit.objectives]\nelsewhere = elsewhere\n"
+    )
+    words = [
+        "train",
+        "--preset",
+        "mlp",
+        "--data",
+        "digits",
+        "--train-limit",
+        "128",
+        "--batch-size",
+        "128",
+        "--epochs",
+        "1",
+    ]
+    words += [
+        "--objective",
+        "elsewhere",
+        "--its-leaf",
+        "3",
+        "--out",
+        str(tmp_path / "run"),
+        "--no-report",
+        "--json",
+    ]
+    path = os.pathsep.join([str(site), str(Path(vaekit.__file__).parents[1])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "vaekit", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())["config"]["objective"]
+    assert stored == {"name": "elsewhere", "its_leaf": 3.0}
+    train = json.loads(done.stdout)["train"]
+    assert train["loss"] == pytest.approx(train["distortion_nats"] + train["rate_nats"] ** 3, rel=1e-6)
+
+
+def test_a_run_of_a_missing_part_says_so(tmp_path: Path) -> None:
+    run = vaekit.train(tmp_path / "run", config=WALLS["miwae"](), observer=Silent())
+    file = run.path / "config.json"
+    file.write_text(file.read_text().replace("wall-miwae", "wall-gone"))
+    with pytest.raises(InputError, match="objective 'wall-gone' is unknown"):
+        Run(run.path)
