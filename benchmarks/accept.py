@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "runs" / "accept"
 SEEDS = (0, 1, 2)
 PUBLISHED_BETA = 1 / 128
-CODE = ("config.py", "noise.py", "settings.py", "data", "evaluation", "models", "networks", "objectives", "probability", "training")
+CODE = ("noise.py", "settings.py", "data", "evaluation", "models", "networks", "objectives", "probability", "training")
 
 
 @dataclass(frozen=True)

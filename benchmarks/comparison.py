@@ -65,9 +65,7 @@ def check_parameters(facts: Mapping[str, Mapping[str, Any]]) -> None:
         raise BenchmarkError(f"the systems do not train the same network; parameters: {counts}")
 
 
-def summarize(
-    rounds: Mapping[str, Sequence[Mapping[str, Timing]]], facts: Mapping[str, Any]
-) -> dict[str, Any]:
+def summarize(rounds: Mapping[str, Sequence[Mapping[str, Timing]]], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Medians and ranges of every system, ratios of vaekit to each peer, the precision check where run."""
     speeds = {
         system: [throughput(pair["low"], pair["high"]) for pair in pairs]

@@ -166,9 +166,7 @@ def measure(system: str, python: str, epochs: int, seed: int, options: argparse.
     return timing, result
 
 
-def run_rounds(
-    pythons: Mapping[str, str], options: argparse.Namespace
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def run_rounds(pythons: Mapping[str, str], options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """All rounds: {system: [{"low", "high"}, ...]} and {system: facts}. The seed of a round is its number.
 
     Raises:
@@ -185,9 +183,7 @@ def run_rounds(
                 if key == "low" and system == FLOAT32:
                     continue  # measured for its test loss, not for its speed
                 pair[key], result = measure(system, pythons[system], epochs, number, options)
-                facts[system] = {
-                    k: v for k, v in result.items() if k not in ("images_trained", "test_loss_nats")
-                }
+                facts[system] = {k: v for k, v in result.items() if k not in ("images_trained", "test_loss_nats")}
                 check_parameters(facts)
             rounds[system].append(pair)
     return rounds, facts
@@ -200,28 +196,18 @@ def say(text: str) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(description="Training throughput of vaekit and its peers, in one run.")
-    parser.add_argument(
-        "--data-dir", default=os.environ.get("VAEKIT_DATA"), help="holds mnist/ (default: VAEKIT_DATA)"
-    )
+    parser.add_argument("--data-dir", default=os.environ.get("VAEKIT_DATA"), help="holds mnist/ (default: VAEKIT_DATA)")
     parser.add_argument("--systems", nargs="+", choices=SCRIPTS, help="default: all that run on the device")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, nargs=2, default=(2, 6), metavar=("LOW", "HIGH"))
     parser.add_argument("--images", type=int, help="train on the first so many images, for smoke tests")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument(
-        "--check-precision", action="store_true", help="also run vaekit in float32, for its test loss"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="JSON (default: benchmarks/results/, and none with --images)"
-    )
-    parser.add_argument(
-        "--python-vaekit", default=sys.executable, metavar="PATH", help="default: this interpreter"
-    )
+    parser.add_argument("--check-precision", action="store_true", help="also run vaekit in float32, for its test loss")
+    parser.add_argument("--out", type=Path, help="JSON (default: benchmarks/results/, and none with --images)")
+    parser.add_argument("--python-vaekit", default=sys.executable, metavar="PATH", help="default: this interpreter")
     for peer in SCRIPTS:
         if peer != BASE:
-            parser.add_argument(
-                f"--python-{peer}", metavar="PATH", help=f"default: .venv-peers/{peer}, made on demand"
-            )
+            parser.add_argument(f"--python-{peer}", metavar="PATH", help=f"default: .venv-peers/{peer}, made on demand")
     options = parser.parse_args(arguments)
     if not options.data_dir:
         parser.error("--data-dir or VAEKIT_DATA: give the folder that holds mnist/ in its four IDX files")
@@ -229,9 +215,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--epochs: LOW {options.epochs[0]} and HIGH {options.epochs[1]} must be 0 < LOW < HIGH")
     if options.rounds < 1:
         parser.error(f"--rounds: {options.rounds} is out of range; it must be at least 1")
-    options.systems = options.systems or [
-        s for s in SCRIPTS if not (s == "keras" and options.device == "cuda")
-    ]
+    options.systems = options.systems or [s for s in SCRIPTS if not (s == "keras" and options.device == "cuda")]
     if options.device == "cuda" and "keras" in options.systems:
         parser.error("--systems keras: its pinned environment is CPU-only; leave it out with --device cuda")
     if options.check_precision and BASE not in options.systems:
@@ -242,9 +226,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
-        pythons = {
-            system: find_python(system, getattr(options, f"python_{system}")) for system in options.systems
-        }
+        pythons = {system: find_python(system, getattr(options, f"python_{system}")) for system in options.systems}
         if options.check_precision:
             pythons[FLOAT32] = options.python_vaekit
         about = machine(options.device)

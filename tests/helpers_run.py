@@ -1,8 +1,8 @@
-"""Runs that are stopped or killed at a chosen point, for the tests of exact resume. Nothing in the library knows of it.
+"""Runs that are stopped or killed at a chosen point, for the tests of exact resume; the library knows nothing of it.
 
 As a script it runs the command line in this process with a fault planted:
 
-    python helpers_run.py '{"fault": {"at": "os.replace", "call": 3, "match": "/checkpoint", "signal": "KILL"}}' train ...
+    python helpers_run.py '{"fault": {"at": "os.replace", "call": 3, "signal": "KILL"}}' train ...
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def strike(name: str, ready: str) -> None:
 
 
 def command(words: list[str], fault: dict[str, Any] | None = None, **more: Any) -> list[str]:
-    """The command line of a child process that runs vaekit, with a fault if one is given; see `_main` for `more`."""
+    """The command line of a child process that runs vaekit, perhaps with a fault; see `_main` for `more`."""
     return [sys.executable, __file__, json.dumps({"fault": fault, **more}), *map(str, words)]
 
 
@@ -131,7 +131,7 @@ def _record_shares(file: str) -> None:
 
 
 def _main(fault: dict[str, Any] | None, walls: bool = False, shares: str | None = None) -> None:
-    """Run the command line in this process: with a fault, with the entries of test_walls, with a record of its images."""
+    """Run the command line here: with a fault, with the entries of test_walls, with a record of its images."""
     if walls:
         import test_walls
 

@@ -58,9 +58,7 @@ class LinearGaussian:
     def log_p(self, images: np.ndarray) -> np.ndarray:
         """log p(x) in nats, (n,), as a normal density with the full covariance."""
         covariance = self.loadings @ self.loadings.T + self.sigma**2 * np.eye(len(self.mean))
-        return multivariate_normal(self.mean, covariance).logpdf(
-            images.reshape(len(images), -1).astype(np.float64)
-        )
+        return multivariate_normal(self.mean, covariance).logpdf(images.reshape(len(images), -1).astype(np.float64))
 
     def posterior_kl(self, shift: float, log_variance: float) -> float:
         """KL(q || p(z | x)) in nats of a posterior off by `shift` standard deviations and a log-variance."""
@@ -77,9 +75,7 @@ class LinearGaussian:
         decoder = nn.Linear(num_latents, num_pixels)
         with torch.no_grad():
             head.map.weight.copy_(torch.from_numpy(np.concatenate([to_mean, np.zeros_like(to_mean)])))
-            bias = np.concatenate(
-                [shift * np.sqrt(variance) - to_mean @ self.mean, np.log(variance) + log_variance]
-            )
+            bias = np.concatenate([shift * np.sqrt(variance) - to_mean @ self.mean, np.log(variance) + log_variance])
             head.map.bias.copy_(torch.from_numpy(bias))
             decoder.weight.copy_(torch.from_numpy(self.loadings))
             decoder.bias.copy_(torch.from_numpy(self.mean))

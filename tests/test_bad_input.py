@@ -79,18 +79,14 @@ def test_value_of_wrong_type(case: tuple[Config, Flag], capsys: Capture, folder:
 
 
 @each_leaf
-def test_option_of_a_part_that_is_not_chosen(
-    case: tuple[Config, Flag], capsys: Capture, folder: Path
-) -> None:
+def test_option_of_a_part_that_is_not_chosen(case: tuple[Config, Flag], capsys: Capture, folder: Path) -> None:
     config, flag = case
     if flag.name in {known.name for known in flags(Config())}:
         return
     chosen = {f.option: f.value for f in flags(config) if f.table}
     sentence = refused(capsys, "train", "--out", "x", flag.option, text(flag.value))
     option, name = sentence.split(" belongs to ")[1].split(", which is not chosen; add ")[0].split()
-    assert sentence == (
-        f"option {flag.option} belongs to {option} {name}, which is not chosen; add {option} {name}"
-    )
+    assert sentence == (f"option {flag.option} belongs to {option} {name}, which is not chosen; add {option} {name}")
     assert chosen.keys() >= {option}
     help_text = good(capsys, "train", option, name, "--help").out
     assert f"{flag.option} " in help_text or f"{flag.option}," in help_text
@@ -141,9 +137,7 @@ def test_misspelt_options_of_every_verb(verb: str, capsys: Capture, trained_run:
         assert sentence == f"option {wrong!r} is unknown; did you mean {option!r}?"
 
 
-def test_unforeseen_errors_are_one_line(
-    capsys: Capture, trained_run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unforeseen_errors_are_one_line(capsys: Capture, trained_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any, **more: Any) -> None:
         raise ZeroDivisionError("two\nlines")
 
@@ -174,9 +168,7 @@ def test_cuda_that_is_not_there(capsys: Capture, folder: Path, trained_run: Run)
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     words = ["train", "--out", "x", "--data", "digits", "--device", "cuda"]
-    assert (
-        refused(capsys, *words) == "--device cuda: this machine has no usable CUDA device; choose cpu or auto"
-    )
+    assert refused(capsys, *words) == "--device cuda: this machine has no usable CUDA device; choose cpu or auto"
     sentence = refused(capsys, "evaluate", trained_run.path, "--device", "cuda")
     assert sentence == "--device cuda: this machine has no usable CUDA device; choose cpu or auto"
 

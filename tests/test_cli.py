@@ -55,9 +55,7 @@ def test_help_and_import_leave_torch_alone() -> None:
         "    assert not loaded, loaded\n"
     )
     for words in (["--help"], ["--version"], []):
-        ended = subprocess.run(
-            [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False
-        )
+        ended = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
         assert (ended.returncode, ended.stderr) == (0, "")
         assert "vaekit" in ended.stdout
 
@@ -163,9 +161,7 @@ def test_evaluate(name: str, capsys: Capture, runs: dict[str, Run]) -> None:
     assert (record["split"], record["num_images"], record["num_importance_samples"]) == ("val", 50, 20)
     assert (record["likelihood"], record["measure"]) == ("bernoulli", "surrogate")
     assert record["elbo_nats"] == pytest.approx(-(record["distortion_nats"] + record["rate_nats"]), rel=1e-12)
-    assert (
-        record["nll_nats"] <= -record["elbo_nats"] + 1e-9
-    )  # the same samples: Jensen's inequality, image by image
+    assert record["nll_nats"] <= -record["elbo_nats"] + 1e-9  # the same samples: Jensen's inequality, image by image
     assert 1 <= record["effective_sample_size"] <= 20
     assert record["standard_error_nats"] > 0
     assert record["bits_per_dim"] is None
@@ -265,9 +261,7 @@ def test_list_shows_every_table(capsys: Capture) -> None:
     assert reached <= {table.kind for table in TABLES.values()}, "a table is missing from vaekit list"
     for config, flag in cases.leaves():
         if flag.path[0] not in ("data", "training"):
-            assert any(
-                flag.option in entry["settings"] for kind in found.values() for entry in kind.values()
-            ), config
+            assert any(flag.option in entry["settings"] for kind in found.values() for entry in kind.values()), config
     assert found["presets"]["cvae-onehot"]["settings"]["--conditioning"] == "onehot"
 
 

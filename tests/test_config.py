@@ -64,9 +64,7 @@ def test_every_leaf_reads_its_own_text(case: tuple[Config, Flag]) -> None:
     """The command line gives texts: the text of a value means the value."""
     config, flag = case
     for value in cases.valid_values(flag):
-        text = (
-            ",".join(map(str, value)) if isinstance(value, tuple) else "none" if value is None else str(value)
-        )
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else "none" if value is None else str(value)
         assert set_flags(config, {flag.name: text}) == set_flags(config, {flag.name: value})
 
 
@@ -151,9 +149,7 @@ def test_a_choice_that_is_there_keeps_its_settings() -> None:
 def test_a_leaf_of_another_choice_is_refused() -> None:
     with pytest.raises(InputError, match=r"^option --hidden belongs to --network mlp, which is not chosen"):
         set_flags(Config(), {"hidden": "10"})
-    with pytest.raises(
-        InputError, match=r"^option '--latnet-dim' is unknown; did you mean '--latent-dim'\?$"
-    ):
+    with pytest.raises(InputError, match=r"^option '--latnet-dim' is unknown; did you mean '--latent-dim'\?$"):
         set_flags(Config(), {"latnet_dim": 3})
 
 
@@ -161,9 +157,7 @@ def test_unknown_choices_name_the_nearest() -> None:
     for path, table in cases.tables().items():
         config = next(c for c in VARIATIONS if any(f.path == path for f in flags(c)))
         name = next(iter(table))
-        with pytest.raises(
-            InputError, match=rf"^{table.kind} '{name}x' is unknown; did you mean '{name}'\?$"
-        ):
+        with pytest.raises(InputError, match=rf"^{table.kind} '{name}x' is unknown; did you mean '{name}'\?$"):
             set_flags(config, {path[-1]: name + "x"})
         with pytest.raises(InputError, match=f"^{table.kind} 'None' is unknown"):
             set_flags(config, {path[-1]: None})
@@ -207,9 +201,7 @@ def test_ranges_in_words() -> None:
     assert Leaf("").range() == ""
     assert Leaf("", ge=1, lt=5).range() == "at least 1 and less than 5"
     flag = Flag(("threshold",), float, 0.5, "", leaf=Leaf("", ge=0, lt=1))
-    with pytest.raises(
-        InputError, match=r"^--threshold: 1 is out of range; it must be at least 0 and less than 1$"
-    ):
+    with pytest.raises(InputError, match=r"^--threshold: 1 is out of range; it must be at least 0 and less than 1$"):
         parse(flag, 1)
 
 

@@ -130,9 +130,7 @@ def test_damaged_data(case: str, capsys: Capture, folder: Path) -> None:
     assert not (folder / "new").exists()
 
 
-def test_label_count_of_official_files(
-    capsys: Capture, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_label_count_of_official_files(capsys: Capture, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vaekit.data.sources.verify", lambda path, md5: None)
     labels = np.zeros(11, np.uint8)
     words = _mnist(folder, *(gzip.compress(idx(array)) for array in (IMAGES, labels, IMAGES, labels)))
@@ -252,8 +250,7 @@ def test_places_for_a_run(capsys: Capture, folder: Path, trained_run: Run) -> No
     assert (folder / "file").read_text() == "kept"
     before = {path: path.read_bytes() for path in trained_run.path.iterdir() if path.is_file()}
     assert refused(capsys, *words, trained_run.path) == (
-        f"--out {str(trained_run.path)!r} holds a run already; continue it with vaekit resume, "
-        "or choose another"
+        f"--out {str(trained_run.path)!r} holds a run already; continue it with vaekit resume, or choose another"
     )
     assert before == {path: path.read_bytes() for path in trained_run.path.iterdir() if path.is_file()}
 
@@ -262,10 +259,7 @@ def test_places_for_images(capsys: Capture, folder: Path, trained_run: Run) -> N
     (folder / "file").write_text("kept")
     (folder / "folder.png").mkdir()
     words = ["sample", trained_run.path, "--count", "1", "--out"]
-    assert (
-        refused(capsys, *words, "file/x.png")
-        == "--out 'file/x.png': folder 'file' does not exist; make it first"
-    )
+    assert refused(capsys, *words, "file/x.png") == "--out 'file/x.png': folder 'file' does not exist; make it first"
     assert refused(capsys, *words, "folder.png") == (
         "--out 'folder.png' cannot be written (Is a directory); choose another place"
     )
@@ -277,8 +271,7 @@ def test_own_images_that_do_not_fit(capsys: Capture, folder: Path, trained_run: 
     np.save("one.npy", np.zeros((1, 8, 8), np.uint8))
     words = ["reconstruct", trained_run.path, "--out", "x.png", "--images"]
     assert refused(capsys, *words, "rgb.npy") == (
-        "--images 'rgb.npy': shape (3, 8, 8) is not the model's (1, 8, 8) (channels, height, width); "
-        "resize the images"
+        "--images 'rgb.npy': shape (3, 8, 8) is not the model's (1, 8, 8) (channels, height, width); resize the images"
     )
     assert refused(capsys, *words, "gone.npy") == "data file 'gone.npy' does not exist; check the path"
     assert refused(capsys, "interpolate", trained_run.path, "--out", "x.png", "--images", "one.npy") == (
@@ -293,9 +286,7 @@ SMALL += ["--threads", "1", "--device", "cpu", "--no-report"]
 
 
 @pytest.mark.parametrize("call", ["replace", "fsync"])
-def test_disk_full_in_training(
-    call: str, capsys: Capture, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_full_in_training(call: str, capsys: Capture, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second checkpoint does not fit: exit 1, the first is whole, and resume ends where it should."""
     good(capsys, "train", "--out", "whole", *SMALL)
     real, seen = getattr(os, call), []

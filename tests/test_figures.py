@@ -57,9 +57,7 @@ def test_a_run_has_the_figures_that_make_sense_and_no_other(runs, kind):
     run = runs(kind)
     files = make_figures(run)
     assert {file.path.stem for file in files} == KINDS[kind][2]
-    assert {path.name for path in run.figures.iterdir()} == {
-        file.path.name for file in files
-    }  # nothing half-written
+    assert {path.name for path in run.figures.iterdir()} == {file.path.name for file in files}  # nothing half-written
     for file in files:
         with Image.open(file.path) as picture:
             picture.load()
@@ -72,9 +70,7 @@ def test_a_run_has_the_figures_that_make_sense_and_no_other(runs, kind):
 def test_unlabelled_colour_images(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (120, 12, 10, 3), np.uint8)
     np.save(tmp_path / "noise.npy", pixels)
-    run = vaekit.train(
-        tmp_path / "run", "mlp", **{**SMALL, "data": str(tmp_path / "noise.npy"), "batch_size": 16}
-    )
+    run = vaekit.train(tmp_path / "run", "mlp", **{**SMALL, "data": str(tmp_path / "noise.npy"), "batch_size": 16})
     files = {file.path.stem: file for file in make_figures(run)}
     assert set(files) == ALWAYS | {"reconstructions", "samples"}
     assert "class" not in files["latents"].caption
@@ -212,9 +208,7 @@ def test_a_sheet_draws_whole_blocks_of_pixels(shape):
             assert (drawn[y : y + height, x : x + width] == blocks).all()
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 8, 8), (1, 28, 28), (3, 64, 64), (3, 218, 178), (3, 1024, 512), (1, 4, 2000)]
-)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 64, 64), (3, 218, 178), (3, 1024, 512), (1, 4, 2000)])
 def test_a_full_row_of_any_images_fits_the_page(shape):
     columns = columns_that_fit(shape, "reconstruction")
     with style():
@@ -297,9 +291,7 @@ def test_the_prior_stands_at_its_place_among_the_principal_components(runs):
 def test_any_class_name_can_be_drawn(runs):
     subject = Subject.of(runs("plain"))
     names = ("$\\frac{", "_hidden", "a" * 90, "<b>", "{x}", "%s", "\\n", "ß", "", "10^6")
-    subject.info = vaekit.load_model(runs("plain").model)[2].__class__(
-        **{**vars(subject.info), "class_names": names}
-    )
+    subject.info = vaekit.load_model(runs("plain").model)[2].__class__(**{**vars(subject.info), "class_names": names})
     with style():
         drawn = scatter(subject)
         png(drawn.figure)

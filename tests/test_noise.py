@@ -62,9 +62,7 @@ def test_same_numbers_in_any_batch_chunk_and_order(
         expected = getattr(whole, kind)("purpose", (size,), (samples,))
         permuted = getattr(Noise(whole.key, whole.index[order]), kind)("purpose", (size,), (samples,))
         assert torch.equal(permuted, expected[:, order])
-        alone = [
-            getattr(Noise(whole.key, i[None]), kind)("purpose", (size,), (samples,)) for i in whole.index
-        ]
+        alone = [getattr(Noise(whole.key, i[None]), kind)("purpose", (size,), (samples,)) for i in whole.index]
         assert torch.equal(torch.cat(alone, 1), expected)
         chunks = [
             getattr(Noise(whole.key, whole.index, first), kind)("purpose", (size,), (count,))

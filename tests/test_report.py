@@ -46,9 +46,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.attributes |= {name for name, _ in attrs}
-        self.fetched += [
-            value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")
-        ]
+        self.fetched += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -206,9 +204,7 @@ def parsed(command: str):
     pairs = dict(zip(words[::2], words[1::2], strict=True))
     assert pairs.pop("--out").startswith("runs/")
     preset = pairs.pop("--preset")
-    return configure(
-        preset, **{name.removeprefix("--").replace("-", "_"): text for name, text in pairs.items()}
-    )
+    return configure(preset, **{name.removeprefix("--").replace("-", "_"): text for name, text in pairs.items()})
 
 
 def command_for(config, processes=1, name="first"):
@@ -225,9 +221,7 @@ def test_the_command_on_the_page_repeats_the_run(page, run):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_its_own_nearest(name):
     assert nearest_preset(PRESETS[name][1]) == (name, {})
-    assert (
-        command_for(PRESETS[name][1]) == f"vaekit train --preset {name} --data mnist --out runs/first-again"
-    )
+    assert command_for(PRESETS[name][1]) == f"vaekit train --preset {name} --data mnist --out runs/first-again"
 
 
 SETTINGS = {
@@ -261,9 +255,7 @@ def test_any_configuration_survives_the_command_line(preset, given):
 
 
 def test_settings_that_a_choice_brings_are_kept():
-    config = configure(
-        "conv", network="mlp", hidden=(7, 5), likelihood="gaussian", sigma=0.25, learn_sigma=False
-    )
+    config = configure("conv", network="mlp", hidden=(7, 5), likelihood="gaussian", sigma=0.25, learn_sigma=False)
     command = command_for(config)
     assert "--hidden 7,5" in command
     assert "--learn-sigma false" in command
@@ -294,9 +286,7 @@ def heads(config, numbers, bounds=((-3.0, -3.0), (-2.0, -2.0))):
         {"epoch": e, "train": {"elbo_nats": t}, "val": None if v is None else {"elbo_nats": v}}
         for e, (t, v) in enumerate(bounds, 1)
     ]
-    return " ".join(
-        f"{head} {text}" for head, text in notes(SimpleNamespace(config=config), numbers, records)
-    )
+    return " ".join(f"{head} {text}" for head, text in notes(SimpleNamespace(config=config), numbers, records))
 
 
 def test_a_sound_run_has_no_notes():

@@ -39,8 +39,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(run: Run) -> None:
         Run.create(run.path, configure("mlp"), INFO, RESOLVED)
     path = str(run.path)
     assert (
-        str(refusal.value)
-        == f"--out {path!r} holds a run already; continue it with vaekit resume, or choose another"
+        str(refusal.value) == f"--out {path!r} holds a run already; continue it with vaekit resume, or choose another"
     )
     assert (run.path / "config.json").read_bytes() == before
 
@@ -55,9 +54,7 @@ def test_a_folder_with_other_files_is_used_and_a_file_is_refused(tmp_path: Path)
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        InputError, match=r"^--out '.*' cannot be written \(Not a directory\); choose another folder$"
-    ):
+    with pytest.raises(InputError, match=r"^--out '.*' cannot be written \(Not a directory\); choose another folder$"):
         Run.create(tmp_path / "file" / "below", CONFIG, INFO, RESOLVED)
 
 
@@ -65,9 +62,7 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "gone"):
         with pytest.raises(InputError) as refusal:
             Run(path)
-        assert (
-            str(refusal.value) == f"run {str(path)!r} has no config.json; give a folder made by vaekit train"
-        )
+        assert str(refusal.value) == f"run {str(path)!r} has no config.json; give a folder made by vaekit train"
 
 
 @pytest.mark.parametrize(
@@ -112,9 +107,7 @@ def test_metrics_are_replaced_whole_and_read_to_the_first_broken_line(run: Run) 
     assert run.metrics() == records
 
 
-def test_writing_replaces_the_file_or_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_writing_replaces_the_file_or_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     write_atomically(file, "old ünïcode")
     write_atomically(file, b"\x00\xff")
@@ -132,9 +125,7 @@ def test_writing_replaces_the_file_or_leaves_the_old_one(
         assert list(tmp_path.iterdir()) == [file]  # nothing is left beside it
 
 
-def test_the_content_is_on_disk_before_the_name_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_content_is_on_disk_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the moment of the rename the temporary file is whole, flushed, and on the same file system."""
     seen = []
     replace, fsync = os.replace, os.fsync

@@ -85,8 +85,6 @@ def test_unknown_preset_is_answered_with_the_nearest() -> None:
 
 def test_a_schedule_of_beta_needs_a_beta() -> None:
     assert configure("conv", beta_schedule="linear", beta_warmup_epochs=2).beta_schedule == Linear(2.0)
-    with pytest.raises(
-        InputError, match=r"^--beta-schedule linear: objective 'iwae' has no beta to schedule"
-    ) as error:
+    with pytest.raises(InputError, match=r"^--beta-schedule linear: objective 'iwae' has no beta to schedule") as error:
         configure("conv", objective="iwae", beta_schedule="linear")
     assert "\n" not in str(error.value)

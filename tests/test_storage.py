@@ -77,18 +77,13 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refusal:
         read_tensors(tmp_path / "gone", "checkpoint")
-    assert (
-        str(refusal.value)
-        == f"{tmp_path / 'gone'}: there is no checkpoint; train first, or give another path"
-    )
+    assert str(refusal.value) == f"{tmp_path / 'gone'}: there is no checkpoint; train first, or give another path"
 
 
 def test_safetensors_of_another_program_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     save_file({"weight": torch.ones(2)}, file, {"format": "pt"})
-    with pytest.raises(
-        InputError, match=r"is a safetensors file but no model of vaekit; give one that vaekit wrote$"
-    ):
+    with pytest.raises(InputError, match=r"is a safetensors file but no model of vaekit; give one that vaekit wrote$"):
         load_model(file)
 
 

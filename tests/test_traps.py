@@ -74,15 +74,11 @@ def linear(digits: Splits) -> tuple[LinearGaussian, Tensor]:
 @pytest.mark.parametrize("batch", [1, 7, 128])
 @pytest.mark.parametrize("size", [4, 28])
 @pytest.mark.parametrize("latents", [2, 50])
-def test_02_beta_means_the_same_for_any_batch_image_and_latent_size(
-    batch: int, size: int, latents: int
-) -> None:
+def test_02_beta_means_the_same_for_any_batch_image_and_latent_size(batch: int, size: int, latents: int) -> None:
     """Mistake: sums over the batch beside means over it, or means over pixels or latents."""
     for beta in (0.0, 1.0, 4.0):
         expected = size**2 * math.log(2) + beta * 0.5 * latents
-        assert elbo_loss(constant_draw(batch, size, latents), beta).item() == pytest.approx(
-            expected, rel=1e-5
-        )
+        assert elbo_loss(constant_draw(batch, size, latents), beta).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_02_the_gradient_does_not_grow_with_the_batch(linear: tuple[LinearGaussian, Tensor]) -> None:
@@ -139,9 +135,7 @@ def test_04_models_are_selected_by_the_bound_and_not_by_the_loss() -> None:
     """Mistake: the weights kept are those of the lowest loss, whose beta is not 1."""
     model = nn.Linear(1, 1)
     trainer = SimpleNamespace(progress=Progress(), settings=Training(), model=model, best=None)
-    for epoch, (loss, elbo) in enumerate(
-        [(50.0, -90.0), (60.0, -80.0), (40.0, -85.0), (1.0, float("nan"))], 1
-    ):
+    for epoch, (loss, elbo) in enumerate([(50.0, -90.0), (60.0, -80.0), (40.0, -85.0), (1.0, float("nan"))], 1):
         trainer.progress.epoch = epoch
         nn.init.constant_(model.weight, epoch)
         Trainer._select(trainer, {"loss": loss, "elbo_nats": elbo})  # type: ignore[arg-type]
@@ -182,9 +176,7 @@ def test_05_the_last_partial_batch_counts_by_its_size(monkeypatch: pytest.Monkey
         model.decoder.output.weight.zero_()
     black, white = 64 * math.log1p(math.exp(-5)), 64 * math.log1p(math.exp(5))
     expected = (8 * black + white) / 9
-    assert estimate(model, Data(), images, 2, decodes_at_once=8).distortion.mean().item() == pytest.approx(
-        expected
-    )
+    assert estimate(model, Data(), images, 2, decodes_at_once=8).distortion.mean().item() == pytest.approx(expected)
     monkeypatch.setattr(validation, "_BATCH", 4)
     step = TrainingStep(model, Elbo(), {}, Data(), 9)
     found = validate(step, images, 0, 0, {"beta": 1.0}, Processes(CPU))
@@ -195,9 +187,7 @@ def test_06_the_gaussian_constant_is_in_the_loss_and_in_the_evaluation() -> None
     """Mistake: the constants of the normal density in one of the two only, or a squared error instead."""
     torch.manual_seed(0)
     likelihood = Gaussian(sigma=0.3, learn_sigma=False)
-    model = VAEConfig(latent_dim=2, network=MLP(hidden=(4,)), likelihood=likelihood).build(
-        cases.info((1, 8, 8))
-    )
+    model = VAEConfig(latent_dim=2, network=MLP(hidden=(4,)), likelihood=likelihood).build(cases.info((1, 8, 8)))
     images, index, key = cases.random_images((1, 8, 8), 20), torch.arange(20), torch.tensor(0)
     with torch.no_grad():
         model.decoder.output.weight.zero_()  # every image is decoded to the bias
@@ -207,12 +197,8 @@ def test_06_the_gaussian_constant_is_in_the_loss_and_in_the_evaluation() -> None
     hyper = {"beta": torch.tensor(1.0)}
     result = step(images, index, key, torch.tensor(0), hyper)
     assert result.logged["distortion_nats"].item() == pytest.approx(expected, rel=1e-5)
-    assert result.losses[MODEL].item() == pytest.approx(
-        expected + result.logged["rate_nats"].item(), rel=1e-5
-    )
-    assert validate(step, images, 0, 0, {"beta": 1.0}, Processes(CPU))["distortion_nats"] == pytest.approx(
-        expected
-    )
+    assert result.losses[MODEL].item() == pytest.approx(expected + result.logged["rate_nats"].item(), rel=1e-5)
+    assert validate(step, images, 0, 0, {"beta": 1.0}, Processes(CPU))["distortion_nats"] == pytest.approx(expected)
     found = estimate(model, Data(), images, 3)
     assert found.distortion.mean().item() == pytest.approx(expected, rel=1e-5)
 
@@ -245,9 +231,7 @@ def test_07_images_outside_the_decoders_range_are_refused(low_high: tuple[float,
 def test_07_decoded_images_are_inside_the_range() -> None:
     """Mistake: pixels of a Gaussian decoder shown as they are."""
     torch.manual_seed(0)
-    model = VAEConfig(latent_dim=2, network=MLP(hidden=(4,)), likelihood=Gaussian()).build(
-        cases.info((1, 8, 8))
-    )
+    model = VAEConfig(latent_dim=2, network=MLP(hidden=(4,)), likelihood=Gaussian()).build(cases.info((1, 8, 8)))
     images = decode(model, 100 * torch.randn(20, 2))
     assert images.min() == 0.0
     assert images.max() == 1.0
@@ -283,8 +267,7 @@ def test_08_test_images_are_never_trained_or_validated_on(digits: Splits) -> Non
     """Mistake: one split under two names."""
     whole = load("digits", None).train.pixels.flatten(1)
     rows = {
-        name: {bytes(row.tolist()) for row in digits.named(name).pixels.flatten(1)}
-        for name in ("train", "val", "test")
+        name: {bytes(row.tolist()) for row in digits.named(name).pixels.flatten(1)} for name in ("train", "val", "test")
     }
     assert len({bytes(row.tolist()) for row in whole}) == len(whole), (
         "no two digits are equal, so rows tell images apart"
@@ -473,7 +456,5 @@ def test_12_the_model_file_stands_alone(trained_run: Run, tmp_path: Path) -> Non
 def test_gaussian_density_integrates_to_one() -> None:
     """Mistake 6 once more, without scipy: the constant is the one that makes a density."""
     grid = torch.linspace(-5, 6, 20001, dtype=torch.float64).view(-1, 1, 1, 1)
-    p = GaussianImage(
-        torch.full((1, 1, 1), 0.4, dtype=torch.float64), torch.tensor(math.log(0.3), dtype=torch.float64)
-    )
+    p = GaussianImage(torch.full((1, 1, 1), 0.4, dtype=torch.float64), torch.tensor(math.log(0.3), dtype=torch.float64))
     assert torch.trapezoid(p.log_prob(grid).exp(), grid.flatten()).item() == pytest.approx(1.0, abs=1e-9)

@@ -1,4 +1,4 @@
-"""Walls that must hold what is to come: tiny versions of awkward cases, each trained, resumed, saved and evaluated.
+"""Walls that must hold what is to come: tiny awkward cases, each trained, resumed, saved and evaluated.
 
 Each case is an entry of a table, registered here only, and touches no line of the library.
 """
@@ -190,9 +190,7 @@ class Quantized(Autoencoder):
     counts: Tensor
     totals: Tensor
 
-    def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module, entries: int, latents: int
-    ):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: nn.Module, entries: int, latents: int):
         super().__init__(encoder, decoder, likelihood)
         self.register_buffer("codebook", torch.randn(entries, latents))
         self.register_buffer("counts", torch.ones(entries))
@@ -456,9 +454,7 @@ def test_nothing_in_a_step_waits_for_the_device(name: str) -> None:
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         model, step, optimizers, images = _step(chosen, INFO, mode=mode)
         scalars = {name: torch.tensor(value) for name, value in numeric_fields(chosen.objective).items()}
-        hyper = {
-            name: torch.empty_like(value) for name, value in scalars.items()
-        }  # a fake constant has a value
+        hyper = {name: torch.empty_like(value) for name, value in scalars.items()}  # a fake constant has a value
         number = torch.empty((), dtype=torch.int64)
         result: StepResult = step(images, torch.arange(32), number, number, hyper)
         optimizers.backward(result.losses)
@@ -477,9 +473,7 @@ def _step(
     for module in [model, *players.values()] if mode else []:
         for part in module.modules():
             for tensors in (part._parameters, part._buffers):
-                tensors.update(
-                    {name: mode.from_tensor(value) for name, value in tensors.items() if value is not None}
-                )
+                tensors.update({name: mode.from_tensor(value) for name, value in tensors.items() if value is not None})
     step = TrainingStep(model, chosen.objective, players, chosen.data, info.num_train)
     optimizers = Optimizers({MODEL: model, **players}, chosen.training, torch.device("cpu"))
     optimizers.set_learning_rate(0.01)
@@ -508,18 +502,14 @@ def _run(
 
 def test_mmd_reads_the_codes_of_all_processes() -> None:
     """Two processes of 16 images see the discrepancy of 32, not the mean of two of 16."""
-    model, step, _, whole = _run("mmd")
+    _, step, _, whole = _run("mmd")
     halves = []
     for first in (0, 16):
         index = torch.arange(first, first + 16)
         images = load_splits("digits", None).train
-        joined = iter(
-            [whole.draw.latents[0].value, Noise(torch.tensor(1), torch.arange(32)).normal("mmd", (LATENTS,))]
-        )
+        joined = iter([whole.draw.latents[0].value, Noise(torch.tensor(1), torch.arange(32)).normal("mmd", (LATENTS,))])
         step.gather = lambda tensor, joined=joined: next(joined)
-        halves.append(
-            step(images, index, torch.tensor(1), torch.tensor(0), {"mmd_weight": torch.tensor(10.0)})
-        )
+        halves.append(step(images, index, torch.tensor(1), torch.tensor(0), {"mmd_weight": torch.tensor(10.0)}))
     assert [half.logged["mmd"].item() for half in halves] == [whole.logged["mmd"].item()] * 2
     step.gather = lambda tensor: tensor
     alone = step(images, index, torch.tensor(1), torch.tensor(0), {"mmd_weight": torch.tensor(10.0)})
@@ -533,8 +523,7 @@ def test_each_player_follows_its_own_loss_alone() -> None:
         optimizers.backward(result.losses)
         discriminator = step.players["discriminator"]
         gradients[gamma] = [
-            torch.cat([p.grad.flatten() for p in module.parameters()])
-            for module in (model.encoder, discriminator)
+            torch.cat([p.grad.flatten() for p in module.parameters()]) for module in (model.encoder, discriminator)
         ]
     assert torch.equal(gradients[0.0][1], gradients[1000.0][1])
     assert not torch.allclose(gradients[0.0][0], gradients[1000.0][0], rtol=0.1)
@@ -581,7 +570,10 @@ def test_a_rebuilt_flow_gives_the_path_derivative() -> None:
     def slope(value: Tensor) -> Tensor:
         found = torch.autograd.grad(value.sum(), parameters, retain_graph=True, allow_unused=True)
         return torch.cat(
-            [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(parameters, found)]
+            [
+                torch.zeros_like(p).flatten() if g is None else g.flatten()
+                for p, g in zip(parameters, found, strict=True)
+            ]
         )
 
     (latent,) = result.draw.latents
@@ -601,7 +593,7 @@ def test_a_flow_stands_for_its_images_by_its_center(tmp_path: Path) -> None:
 
 
 def test_the_codebook_moves_after_the_step_and_not_in_it() -> None:
-    model, step, optimizers, result = _run("quantized")
+    model, _, optimizers, result = _run("quantized")
     assert isinstance(model, Quantized)
     before = model.codebook.clone()
     optimizers.backward(result.losses)
@@ -628,18 +620,18 @@ def test_quantizing_logs_its_penalty_and_passes_gradients_straight_through() -> 
 @pytest.mark.parametrize("name", NO_BOUND)
 def test_what_has_no_bound_is_refused_by_the_elbo_and_has_no_samples(name: str, tmp_path: Path) -> None:
     chosen = replace(WALLS[name](), objective=Elbo())
-    with pytest.raises(InputError, match="^--objective elbo: needs rate, which this model does not provide$"):
+    with pytest.raises(InputError, match=r"^--objective elbo: needs rate, which this model does not provide$"):
         vaekit.train(tmp_path / "refused", config=chosen, observer=Silent())
     assert not (tmp_path / "refused").exists()
     run = vaekit.train(tmp_path / "run", config=WALLS[name](), observer=Silent())
     model, _, _ = vaekit.load_model(run.path)
-    with pytest.raises(InputError, match="has no prior to sample from"):
+    with pytest.raises(InputError, match=r"has no prior to sample from"):
         vaekit.sample(model, 4)
     assert {file.path.stem for file in make_figures(run)} >= {"reconstructions"}
 
 
 def test_two_levels_have_closed_form_rates_that_agree_with_samples() -> None:
-    model, step, _, _ = _run("two-levels")
+    _, step, _, _ = _run("two-levels")
     images = load_splits("digits", None).train
     with torch.no_grad():
         _, found = step.draw(images, torch.arange(3), torch.tensor(5), (4000,))
@@ -685,9 +677,9 @@ def test_denoising_is_scored_on_the_clean_target(tmp_path: Path) -> None:
     with torch.no_grad():
         latents = draw(model.encode(blurred), noise, "latent", (2,))
         logits = model.decode(latents).logits
-        distortion = F.binary_cross_entropy_with_logits(
-            logits, clean.expand_as(logits), reduction="none"
-        ).sum((2, 3, 4))
+        distortion = F.binary_cross_entropy_with_logits(logits, clean.expand_as(logits), reduction="none").sum(
+            (2, 3, 4)
+        )
     psnr = -10.0 * (blurred - clean).square().mean((1, 2, 3)).log10()
     assert found["distortion_nats"] == pytest.approx(distortion.mean().item(), rel=1e-6)
     assert found["input_psnr_db"] == pytest.approx(psnr.mean().item(), rel=1e-5)
@@ -731,12 +723,8 @@ def test_an_objective_from_another_package_is_one_file(tmp_path: Path) -> None:
     site = tmp_path / "site"
     (site / "elsewhere-1.0.dist-info").mkdir(parents=True)
     (site / "elsewhere.py").write_text(PLUGIN)
-    (site / "elsewhere-1.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n"
-    )
-    (site / "elsewhere-1.0.dist-info" / "entry_points.txt").write_text(
-        "[vaekit.objectives]\nelsewhere = elsewhere\n"
-    )
+    (site / "elsewhere-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    (site / "elsewhere-1.0.dist-info" / "entry_points.txt").write_text("[vaekit.objectives]\nelsewhere = elsewhere\n")
     words = [
         "train",
         "--preset",

@@ -25,16 +25,12 @@ RESULT = "RESULT "
 def arguments() -> argparse.Namespace:
     """Command line of a system's script; `images` None means all 60,000."""
     parser = argparse.ArgumentParser()
-    parser.add_argument(
-        "--data-dir", default=os.environ.get("VAEKIT_DATA"), help="holds mnist/ in its IDX files"
-    )
+    parser.add_argument("--data-dir", default=os.environ.get("VAEKIT_DATA"), help="holds mnist/ in its IDX files")
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--images", type=int, default=None, help="train on the first so many images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument(
-        "--precision", choices=("auto", "float32"), default="auto", help="read by vaekit alone"
-    )
+    parser.add_argument("--precision", choices=("auto", "float32"), default="auto", help="read by vaekit alone")
     return parser.parse_args()
 
 

@@ -29,7 +29,19 @@ _HOMES = {
     "sample": "generation",
     "train": "training.train",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names resolved on first use, so that the import stays instant
+__all__ = [
+    "__version__",
+    "configure",
+    "denoise",
+    "evaluate",
+    "interpolate",
+    "load_model",
+    "preset",
+    "reconstruct",
+    "resume",
+    "sample",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

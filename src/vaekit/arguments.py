@@ -34,9 +34,7 @@ def entry(head: str, text: str, head_width: int = _HEAD, indent: int = 2) -> str
     above = ""
     if len(head) >= head_width:
         above, first = f"{' ' * indent}{head}\n", margin
-    whole = re.sub(
-        r"\[[^][]*\]$", lambda facts: facts[0].replace(" ", _JOIN), text
-    )  # brackets stay in one line
+    whole = re.sub(r"\[[^][]*\]$", lambda facts: facts[0].replace(" ", _JOIN), text)  # brackets stay in one line
     filled = textwrap.fill(
         whole,
         screen_width(),
@@ -117,9 +115,7 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         examples = "\n".join(f"  {line}" for line in self.examples)
         parts = [
-            "\n".join(
-                textwrap.wrap(f"{self.prog}: {self.description}", screen_width(), break_on_hyphens=False)
-            ),
+            "\n".join(textwrap.wrap(f"{self.prog}: {self.description}", screen_width(), break_on_hyphens=False)),
             f"usage: {self.usage_line()} [options]",
             self.rows(),
             f"examples:\n{examples}" if examples else "",
@@ -185,9 +181,7 @@ class Parser(argparse.ArgumentParser):
             return unknown("option", option, self.options[1:], more=f"{self.prog} --help")
         return InputError(f"argument {word!r} is one too many; write {self.usage_line()}")
 
-    def number(
-        self, flag: str, default: int | float | None, help: str, least: float = 1, most: float = MOST
-    ) -> None:
+    def number(self, flag: str, default: int | float | None, help: str, least: float = 1, most: float = MOST) -> None:
         """Add a flag that takes a number of `default`'s type (an int for None), from `least` to `most`."""
         kind = float if isinstance(default, float) else int
         word = "a whole number" if kind is int else "a number"

@@ -82,7 +82,7 @@ class Flag:
 
 
 @functools.cache
-def hints(cls: type) -> dict[str, Any]:
+def hints(cls: Any) -> dict[str, Any]:
     """Resolved annotations of a dataclass."""
     return typing.get_type_hints(cls)
 
@@ -95,7 +95,7 @@ def flags(value: Any, path: tuple[str, ...] = ()) -> Iterator[Flag]:
             yield Flag(here, str, table.name_of(inner), item.metadata["help"], table=table)
             yield from flags(inner, here)
         elif rule := item.metadata.get("leaf"):
-            yield Flag(here, hints(type(value))[item.name], inner, rule.help, leaf=rule)
+            yield Flag(here, hints(type(value))[item.name], inner, rule.help, leaf=rule)  # type: ignore[arg-type]  # a class is hashable
         elif dataclasses.is_dataclass(inner):
             yield from flags(inner, here)
 
@@ -103,9 +103,7 @@ def flags(value: Any, path: tuple[str, ...] = ()) -> Iterator[Flag]:
 def replace(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     """A copy of `tree` with the field at `path` set to `value`."""
     head, *rest = path
-    return dataclasses.replace(
-        tree, **{head: replace(getattr(tree, head), tuple(rest), value) if rest else value}
-    )
+    return dataclasses.replace(tree, **{head: replace(getattr(tree, head), tuple(rest), value) if rest else value})
 
 
 def every_flag(value: Any) -> Iterator[Flag]:
@@ -244,7 +242,7 @@ def decode(cls: type, data: Any) -> Any:
         item, kind = known[name], hints(cls)[name]
         if table := item.metadata.get("choice"):
             if not isinstance(inner, dict) or "name" not in inner:
-                raise InputError(f"configuration field {name!r} has no \"name\"; choose from {', '.join(table)}")
+                raise InputError(f'configuration field {name!r} has no "name"; choose from {", ".join(table)}')
             values[name] = decode(table[str(inner["name"])], {k: v for k, v in inner.items() if k != "name"})
         elif rule := item.metadata.get("leaf"):
             values[name] = parse(Flag((name,), kind, None, rule.help, leaf=rule), inner)

@@ -128,8 +128,7 @@ _NO_VALUE = {"bits_per_dim": "defined only where the measure is discrete"}
 def evaluation_text(run: str, record: dict[str, Any]) -> str:
     """The record of `vaekit.evaluate`, aligned, with units and meanings, then what the measure means."""
     lines = [
-        f"{run}: {record['num_images']:,} {record['split']} images, "
-        "in nats per image (summed over pixels and latents)",
+        f"{run}: {record['num_images']:,} {record['split']} images, in nats per image (summed over pixels and latents)",
         "",
     ]
     known = {key for _, key, _, _ in _MEASURES}

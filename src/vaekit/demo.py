@@ -10,6 +10,7 @@ from pathlib import Path
 from vaekit.cli import main
 
 FOLDER = Path("runs/demo")
+TRAIN = "train --preset cvae-onehot --data digits --validation 160 --batch-size 64 --no-report"
 
 
 def demo() -> None:
@@ -20,8 +21,7 @@ def demo() -> None:
     epochs = os.environ.get("EPOCHS", "100")
     out = str(FOLDER)
     steps = [
-        ["train", "--preset", "cvae-onehot", "--data", "digits", "--validation", "160", "--epochs", epochs]
-        + ["--batch-size", "64", "--out", out, "--no-report"],
+        [*TRAIN.split(), "--epochs", epochs, "--out", out],
         ["evaluate", out],
         ["sample", out, "--label", "7", "--count", "64", "--out", str(FOLDER / "sevens.png")],
         ["report", out],

@@ -36,13 +36,12 @@ def _device(model: Model) -> torch.device:
 
 
 def _labels(model: Model, labels: Tensor | None, count: int) -> Tensor | None:
-    """Labels on the model's device; for a conditional model without given labels, each class in turn."""
+    """Labels (count,) on the model's device; None for a model without conditions."""
     conditioning = getattr(model, "conditioning", None)
     if conditioning is None:
         return None
     if labels is None:
-        classes = getattr(conditioning, "num_classes", None) or conditioning.num_embeddings
-        labels = torch.arange(count) % classes
+        raise InputError("the model is conditional and was given no labels; give one for each image")
     return labels.to(_device(model)).expand(count) if labels.dim() == 0 else labels.to(_device(model))
 
 
@@ -53,9 +52,7 @@ def decode(model: Model, latents: Tensor, labels: Tensor | None = None) -> Tenso
 
 
 @torch.no_grad()
-def sample(
-    model: Model, count: int, labels: Tensor | None = None, seed: int = 0, temperature: float = 1.0
-) -> Tensor:
+def sample(model: Model, count: int, labels: Tensor | None = None, seed: int = 0, temperature: float = 1.0) -> Tensor:
     """New images from the prior.
 
     Args:
@@ -65,6 +62,9 @@ def sample(
         seed: the same seed gives the same images, and the first n of any larger count.
         temperature: factor of the latents; below 1, images are more typical and less varied.
     """
+    conditioning = getattr(model, "conditioning", None)
+    if labels is None and conditioning is not None:
+        labels = torch.arange(count) % getattr(conditioning, "num_classes", getattr(conditioning, "num_embeddings", 1))
     labels = _labels(model, labels, count)
     noise = Noise.from_seed(seed, count, "sample", device=_device(model))
     return decode(model, temperature * model.sample_prior(count, labels, noise), labels)
@@ -92,9 +92,7 @@ denoise = reconstruct
 
 
 @torch.no_grad()
-def interpolate(
-    model: Model, start: Tensor, end: Tensor, steps: int, labels: Tensor | None = None
-) -> Tensor:
+def interpolate(model: Model, start: Tensor, end: Tensor, steps: int, labels: Tensor | None = None) -> Tensor:
     """Straight lines in latent space between pairs of images.
 
     Args:

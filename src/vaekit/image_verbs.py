@@ -135,8 +135,7 @@ def _own_images(options: Any, info: DataInfo, model: Model) -> _Inputs:
         labels = own.labels[:count]
         if int(labels.max()) >= len(info.class_names):
             raise InputError(
-                f"{named}: label {int(labels.max())} is out of range; "
-                f"the model knows 0 to {len(info.class_names) - 1}"
+                f"{named}: label {int(labels.max())} is out of range; the model knows 0 to {len(info.class_names) - 1}"
             )
     return images[:count], images[:count], labels
 
@@ -162,9 +161,7 @@ def _writer(options: Any) -> Callable[[Tensor, int | None], None]:
         try:
             write_atomically(path, buffer.getvalue())
         except OSError as error:
-            raise InputError(
-                f"--out {out!r} cannot be written ({error.strerror}); choose another place"
-            ) from None
+            raise InputError(f"--out {out!r} cannot be written ({error.strerror}); choose another place") from None
         if options.json:
             print_json({"file": str(path), "num_images": len(images)})
         else:

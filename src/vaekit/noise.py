@@ -74,7 +74,7 @@ class Noise(NamedTuple):
     """
 
     key: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # tuples have a method of this name, which nobody calls here
     first_sample: int = 0
 
     @classmethod

@@ -23,9 +23,7 @@ def nearest_preset(config: Config) -> tuple[str, dict[str, Any]]:
         if settings is not None and (best is None or len(settings) < len(best[1])):
             best = name, settings
     if best is None:
-        raise InputError(
-            "this configuration cannot be reached by settings from any preset; write it in Python"
-        )
+        raise InputError("this configuration cannot be reached by settings from any preset; write it in Python")
     return best
 
 

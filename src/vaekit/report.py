@@ -78,9 +78,7 @@ def _lede(run: Run, name: str, settings: dict[str, Any], records: Sequence[dict[
     changed = len([setting for setting in settings if setting != "data"])
     changes = f", with {changed} setting{'s' * (changed != 1)} changed" if changed else ""
     labels = f" in {len(info.class_names)} classes" if info.class_names else ""
-    epochs = (
-        f" for {number(records[-1]['epoch'])} epoch{'s' * (records[-1]['epoch'] != 1)}" if records else ""
-    )
+    epochs = f" for {number(records[-1]['epoch'])} epoch{'s' * (records[-1]['epoch'] != 1)}" if records else ""
     latents = f"{model.latent_dim} latent{'s' * (model.latent_dim != 1)}"
     return (
         f"<p class=lede>A model with {latents}, trained{epochs} on {number(info.num_train)} {colour} images "
@@ -209,10 +207,7 @@ def _epoch_table(records: Sequence[dict[str, Any]]) -> str:
         row += [number(record["seconds"], 1), number(round(record["images_per_second"]))]
         rows.append(row)
     mark = "; ★ marks the best validation ELBO" if best else ""
-    return (
-        _table(heads, rows, "numbers")
-        + f"<p class=small>In nats per image; seconds count from the start{mark}.</p>"
-    )
+    return _table(heads, rows, "numbers") + f"<p class=small>In nats per image; seconds count from the start{mark}.</p>"
 
 
 def _configuration_table(config: Config, name: str) -> str:

@@ -47,9 +47,7 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
-def notes(
-    run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, str]]:
+def notes(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Headline and explanation of each thing that matters for this run.
 
     Args:
@@ -130,7 +128,7 @@ def _unused(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str,
 def _weights(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Note:
     effective, samples = numbers.get("effective_sample_size"), numbers.get("num_importance_samples")
     nll = numbers.get("nll_nats")
-    if effective is None or nll is None or samples < 10 or effective >= max(2.0, 0.05 * samples):
+    if effective is None or nll is None or samples is None or samples < 10 or effective >= max(2.0, 0.05 * samples):
         return None
     return (
         "The NLL is an upper estimate.",

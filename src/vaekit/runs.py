@@ -99,7 +99,9 @@ class Run:
             (folder / "figures").mkdir(parents=True, exist_ok=True)
             write_atomically(folder / "config.json", json.dumps(content, indent=2) + "\n")
         except OSError as error:
-            raise InputError(f"--out {str(path)!r} cannot be written ({error.strerror}); choose another folder") from None
+            raise InputError(
+                f"--out {str(path)!r} cannot be written ({error.strerror}); choose another folder"
+            ) from None
         return cls(folder)
 
     @property
@@ -129,7 +131,9 @@ class Run:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise InputError(f"run {str(self.path)!r} is in use by another process; wait for it or stop it") from None
+                raise InputError(
+                    f"run {str(self.path)!r} is in use by another process; wait for it or stop it"
+                ) from None
             yield
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -155,6 +159,8 @@ def check_new(folder: Path) -> None:
         InputError: when it holds a run, or is a file.
     """
     if (folder / "config.json").exists():
-        raise InputError(f"--out {str(folder)!r} holds a run already; continue it with vaekit resume, or choose another")
+        raise InputError(
+            f"--out {str(folder)!r} holds a run already; continue it with vaekit resume, or choose another"
+        )
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {str(folder)!r} is a file; choose a folder")

@@ -25,7 +25,7 @@ class Training:
 
     epochs: float = leaf(20.0, "passes over the training images; a fraction is allowed", gt=0, le=1e6)
     batch_size: int = leaf(128, "images a step, over all processes together", ge=1, le=1_000_000)
-    learning_rate: float = leaf(3e-3, "highest learning rate of Adam", gt=0, le=10)
+    learning_rate: float = leaf(4e-3, "highest learning rate of Adam", gt=0, le=10)
     warmup: float = leaf(0.05, "fraction of the steps over which the learning rate grows from 0", ge=0, le=1)
     decay: Literal["cosine", "none"] = leaf("cosine", "how the learning rate falls after the warm-up: cosine or none")
     adam_epsilon: float = leaf(1e-7, "Adam's epsilon", gt=0, le=1)
@@ -65,6 +65,7 @@ class Config:
 
 
 _SEED_NETWORK = Conv(channels=(32, 64), dense=128)
+_FAST = 8e-3  # of 1e-3 to 16e-3, the best on validation images for these networks on MNIST in 10 epochs
 _PUBLISHED_BETA = 1 / 128  # the write-ups sum one term over a batch of 128 and average the other
 
 
@@ -74,14 +75,14 @@ def _seed(model: VAEConfig, beta: float = 1.0, epochs: float = 10.0, data: Data 
         data=data or Data(data="mnist", validation=0),
         model=model,
         objective=Elbo(beta=beta),
-        training=Training(epochs=epochs, select_best=False),
+        training=Training(epochs=epochs, learning_rate=_FAST, select_best=False),
     )
 
 
 PRESETS: dict[str, tuple[str, Config]] = {
     "mlp": (
         "dense layers 784-400-20, as in PyTorch's own example",
-        Config(model=VAEConfig(latent_dim=20, network=MLP()), training=Training(epochs=10)),
+        Config(model=VAEConfig(latent_dim=20, network=MLP()), training=Training(epochs=10, learning_rate=_FAST)),
     ),
     "conv": ("convolutions 32-64, 16 latents: a good first model", Config()),
     "beta": ("the conv preset with beta 4: fewer, more separate latents", Config(objective=Elbo(beta=4.0))),

@@ -19,6 +19,7 @@ from vaekit.config import decode, encode
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
 from vaekit.models.table import Model
+from vaekit.networks.layers import on_device
 from vaekit.noise import seeded
 from vaekit.runs import write_atomically
 from vaekit.settings import Config
@@ -83,4 +84,4 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Model
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError):
         raise InputError(f"{file}: the weights do not fit the model described in the file; train anew") from None
-    return model.to(device, memory_format=torch.channels_last).eval(), config, info
+    return on_device(model, device).eval(), config, info

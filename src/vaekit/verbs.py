@@ -146,9 +146,7 @@ def _not_a_setting(word: str, last: str, known: list[str]) -> InputError:
 def evaluate_verb(parser: Parser, words: list[str]) -> None:
     parser.model()
     parser.split()
-    parser.number(
-        "--importance-samples", DEFAULT_SAMPLES, "importance samples for each image: more are surer"
-    )
+    parser.number("--importance-samples", DEFAULT_SAMPLES, "importance samples for each image: more are surer")
     parser.number("--limit", None, "use only the first N images", most=10**9)
     parser.seed("seed of the evaluation's noise")
     parser.one_of("--device", ("auto", "cpu", "cuda"), "auto", "where to compute")

@@ -29,9 +29,7 @@ def test_every_image_once_an_epoch_joined_and_cut(num_images: int, batch_size: i
 
 @given(st.integers(1, 60), st.integers(1, 90), st.lists(st.integers(0, 50), max_size=8))
 @settings(max_examples=40, deadline=None)
-def test_a_step_is_the_same_wherever_training_begins(
-    num_images: int, batch_size: int, steps: list[int]
-) -> None:
+def test_a_step_is_the_same_wherever_training_begins(num_images: int, batch_size: int, steps: list[int]) -> None:
     """A resumed run, or another process, asks for other steps in another order and sees the same images."""
     fresh = Order(num_images, batch_size, 3)
     for step in steps:
@@ -106,6 +104,4 @@ def test_noise_is_fresh_each_step_and_fixed_for_evaluation() -> None:
     data = Data(binarization=Dynamic())
     steps = [batch_of(data, seed_key(0, "train", step)).target for step in (0, 1)]
     assert not torch.equal(*steps)
-    assert torch.equal(
-        batch_of(data, seed_key(0, "evaluate")).target, batch_of(data, seed_key(0, "evaluate")).target
-    )
+    assert torch.equal(batch_of(data, seed_key(0, "evaluate")).target, batch_of(data, seed_key(0, "evaluate")).target)

@@ -133,9 +133,7 @@ def test_checksum_mismatch_names_both(tmp_path: Path) -> None:
     verify(path, MD5)
 
 
-def test_the_folder_is_the_argument_then_the_variable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_folder_is_the_argument_then_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other"
     other.mkdir()
     monkeypatch.setenv(VARIABLE, str(tmp_path))

@@ -15,18 +15,14 @@ from vaekit.errors import InputError
 
 
 def idx(array: np.ndarray) -> bytes:
-    return (
-        struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
-    )
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
 ARRAY = np.arange(2 * 3 * 4).reshape(2, 3, 4)
 WHOLE = idx(ARRAY)
 
 
-@pytest.mark.parametrize(
-    "array", [ARRAY, np.arange(5), np.arange(6).reshape(1, 2, 3, 1)], ids=["3", "1", "4"]
-)
+@pytest.mark.parametrize("array", [ARRAY, np.arange(5), np.arange(6).reshape(1, 2, 3, 1)], ids=["3", "1", "4"])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_reads_what_was_written(tmp_path: Path, array: np.ndarray, suffix: str) -> None:
     path = tmp_path / f"images{suffix}"

@@ -119,9 +119,7 @@ def test_local_files_that_are_not_the_published_ones_are_refused(name: str, tmp_
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
-def test_published_files_load_and_a_changed_byte_is_found(
-    name: str, data_folder: Path, tmp_path: Path
-) -> None:
+def test_published_files_load_and_a_changed_byte_is_found(name: str, data_folder: Path, tmp_path: Path) -> None:
     if not (data_folder / name).is_dir():
         pytest.skip(f"no {name} there")
     loaded = load(name, data_folder)

@@ -150,9 +150,7 @@ def test_data_that_changed_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_one_sentence(trained_run: Run) -> None:
-    with pytest.raises(
-        InputError, match=r"^--device cuda: this machine has no usable CUDA device"
-    ):
+    with pytest.raises(InputError, match=r"^--device cuda: this machine has no usable CUDA device"):
         evaluate(trained_run.path, device="cuda")
 
 

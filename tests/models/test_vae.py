@@ -66,9 +66,7 @@ def test_draw_decode_and_sample_have_the_shapes_they_say(name: str, shape: tuple
 @each_shape
 @pytest.mark.parametrize("network", list(NETWORKS))
 @pytest.mark.parametrize("conditioning", [OneHot(), Embedding(embedding_dim=2)], ids=["onehot", "embedding"])
-def test_any_number_of_levels_fits_any_image(
-    network: str, conditioning: Any, shape: tuple[int, int, int]
-) -> None:
+def test_any_number_of_levels_fits_any_image(network: str, conditioning: Any, shape: tuple[int, int, int]) -> None:
     """Images keep their size through one to five halvings, odd ones too, and every parameter learns."""
     config = VAEConfig(latent_dim=3, network=NETWORKS[network], conditioning=conditioning)
     model = build(config, shape)
@@ -110,9 +108,7 @@ def test_every_objective_gives_every_parameter_a_finite_gradient(name: str, obje
 
 @each_model
 @each_shape
-def test_saving_and_loading_gives_the_same_model(
-    name: str, shape: tuple[int, int, int], tmp_path: Path
-) -> None:
+def test_saving_and_loading_gives_the_same_model(name: str, shape: tuple[int, int, int], tmp_path: Path) -> None:
     config = replace(Config(), ("model",), MODELS[name])
     info = cases.info(shape)
     model = build(MODELS[name], shape).eval()

@@ -40,9 +40,7 @@ def reference_decoder(
 @pytest.mark.parametrize("shape", cases.SHAPES, ids=str)
 @pytest.mark.parametrize("channels", LEVELS, ids=str)
 @pytest.mark.parametrize("condition", [0, 2])
-def test_networks_are_torchs_layers(
-    shape: tuple[int, int, int], channels: tuple[int, ...], condition: int
-) -> None:
+def test_networks_are_torchs_layers(shape: tuple[int, int, int], channels: tuple[int, ...], condition: int) -> None:
     torch.manual_seed(0)
     encoder = Conv(channels=channels, dense=7).encoder(shape, condition)
     decoder = Conv(channels=channels, dense=7).decoder(shape, condition, 3)

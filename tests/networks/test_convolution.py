@@ -190,9 +190,7 @@ def test_fake_and_meta_tensors(case: tuple) -> None:
 @pytest.mark.parametrize("case", LAYERS[3:5], ids=str)
 def test_function_transforms(case: tuple) -> None:
     theirs, ours, x = _pair((*case[:-1], False))
-    expected = grad(lambda p: functional_call(theirs, p, (x,)).square().sum())(
-        dict(theirs.named_parameters())
-    )
+    expected = grad(lambda p: functional_call(theirs, p, (x,)).square().sum())(dict(theirs.named_parameters()))
     value = grad(lambda p: functional_call(ours, p, (x,)).square().sum())(dict(ours.named_parameters()))
     for name in expected:
         torch.testing.assert_close(value[name], expected[name])

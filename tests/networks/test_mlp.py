@@ -24,9 +24,7 @@ def test_parameters_are_those_of_the_layers(hidden: tuple[int, ...], condition: 
     sizes = [pixels + condition, *hidden]
     assert count(MLP(hidden=hidden).encoder(shape, condition)) == sum((a + 1) * b for a, b in pairwise(sizes))
     sizes = [latents + condition, *hidden[::-1], pixels]
-    assert count(MLP(hidden=hidden).decoder(shape, condition, latents)) == sum(
-        (a + 1) * b for a, b in pairwise(sizes)
-    )
+    assert count(MLP(hidden=hidden).decoder(shape, condition, latents)) == sum((a + 1) * b for a, b in pairwise(sizes))
 
 
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))

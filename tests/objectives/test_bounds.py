@@ -19,10 +19,7 @@ from vaekit.probability.likelihoods import BernoulliImage
 
 
 def random_log_w(samples: int = 6, batch: int = 4, spread: float = 3.0) -> Tensor:
-    return (
-        spread * torch.randn(samples, batch, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        - 500
-    )
+    return spread * torch.randn(samples, batch, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 500
 
 
 def random_draw(sample_shape: tuple[int, ...] = (), stochastic: bool = True) -> Draw:
@@ -68,9 +65,7 @@ def test_the_mean_of_weights_in_plain_numbers() -> None:
 
 
 def test_far_away_weights_neither_overflow_nor_vanish() -> None:
-    assert bounds.importance_weighted(torch.tensor([[1e4], [-1e4]])).item() == pytest.approx(
-        1e4 - math.log(2)
-    )
+    assert bounds.importance_weighted(torch.tensor([[1e4], [-1e4]])).item() == pytest.approx(1e4 - math.log(2))
     assert torch.isfinite(bounds.importance_weighted(torch.full((3, 1), -1e6))).all()
 
 
@@ -79,9 +74,9 @@ def test_the_bound_averaged_over_subsets_of_one_sample_does_not_fall() -> None:
     log_w = random_log_w()
     means = torch.stack(
         [
-            torch.stack(
-                [bounds.importance_weighted(log_w[list(s)]) for s in itertools.combinations(range(6), k)]
-            ).mean(0)
+            torch.stack([bounds.importance_weighted(log_w[list(s)]) for s in itertools.combinations(range(6), k)]).mean(
+                0
+            )
             for k in range(1, 7)
         ]
     )
@@ -92,9 +87,7 @@ def test_the_bound_averaged_over_subsets_of_one_sample_does_not_fall() -> None:
 @given(st.integers(0, 10**6), st.floats(0.0, 30.0), st.integers(2, 5))
 @settings(max_examples=50, deadline=None)
 def test_subsets_never_fall_and_stay_between_mean_and_maximum(seed: int, spread: float, samples: int) -> None:
-    log_w = spread * torch.randn(
-        samples, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    log_w = spread * torch.randn(samples, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     last = log_w.mean(0)
     for k in range(1, samples + 1):
         subsets = itertools.combinations(range(samples), k)

@@ -28,9 +28,7 @@ def test_beta_one_is_minus_the_elbo() -> None:
 def test_beta_weights_the_rate_and_comes_from_the_context(beta: float) -> None:
     """A schedule changes the context's number, not the objective's own."""
     draw = random_draw()
-    torch.testing.assert_close(
-        loss_of(draw, beta), (bounds.distortion(draw) + beta * bounds.rate(draw)).mean()
-    )
+    torch.testing.assert_close(loss_of(draw, beta), (bounds.distortion(draw) + beta * bounds.rate(draw)).mean())
 
 
 def test_the_gradient_in_beta_is_the_rate() -> None:

@@ -33,21 +33,15 @@ def test_log_prob_is_scipys() -> None:
     q, z = gaussian(), torch.randn(7, 4, 3, generator=torch.Generator().manual_seed(1))
     expected = stats.norm.logpdf(z.double(), q.loc.double(), q.scale.double()).sum(-1)
     np.testing.assert_allclose(q.log_prob(z), expected, rtol=2e-5, atol=1e-5)
-    np.testing.assert_allclose(
-        StandardNormal(3).log_prob(z), stats.norm.logpdf(z.double()).sum(-1), rtol=1e-5
-    )
+    np.testing.assert_allclose(StandardNormal(3).log_prob(z), stats.norm.logpdf(z.double()).sum(-1), rtol=1e-5)
     assert q.log_prob(z).shape == (7, 4)
 
 
 def test_log_prob_integrates_to_one() -> None:
-    q = DiagonalGaussian(
-        torch.tensor([[0.3]], dtype=torch.float64), torch.tensor([[-0.4]], dtype=torch.float64)
-    )
+    q = DiagonalGaussian(torch.tensor([[0.3]], dtype=torch.float64), torch.tensor([[-0.4]], dtype=torch.float64))
     grid = torch.linspace(-9, 9, 4001, dtype=torch.float64)[:, None, None]
     for p in (q, StandardNormal(1)):
-        assert torch.trapezoid(p.log_prob(grid).exp().flatten(), grid.flatten()).item() == pytest.approx(
-            1.0, abs=1e-9
-        )
+        assert torch.trapezoid(p.log_prob(grid).exp().flatten(), grid.flatten()).item() == pytest.approx(1.0, abs=1e-9)
 
 
 def test_closed_form_kl_is_torchs() -> None:

@@ -50,9 +50,7 @@ def test_gaussian_is_scipys_with_every_constant(sigma: float) -> None:
     np.testing.assert_allclose(p.log_prob(GREY), expected, rtol=2e-5)
 
 
-@pytest.mark.parametrize(
-    "p", [BernoulliImage(OUTPUT), GaussianImage(OUTPUT, torch.tensor(-1.0))], ids=["b", "g"]
-)
+@pytest.mark.parametrize("p", [BernoulliImage(OUTPUT), GaussianImage(OUTPUT, torch.tensor(-1.0))], ids=["b", "g"])
 def test_mask_leaves_pixels_out(p: BernoulliImage | GaussianImage) -> None:
     """Hidden pixels count nothing, not even a constant, whatever their value."""
     assert torch.equal(p.log_prob(BINARY, torch.ones(SHAPE)), p.log_prob(BINARY))
@@ -154,9 +152,7 @@ def test_the_best_sigma_is_the_root_mean_square_error() -> None:
 def test_bernoulli_is_exact_at_any_logit(logit: float, x: float) -> None:
     """To the rounding of float32 at the size of the logit."""
     found = BernoulliImage(torch.full((1, 1, 1, 1), logit)).log_prob(torch.full((1, 1, 1, 1), x)).item()
-    assert found == pytest.approx(
-        -np.logaddexp(0, -logit if x else logit), rel=1e-6, abs=1.2e-7 * abs(logit) + 1e-30
-    )
+    assert found == pytest.approx(-np.logaddexp(0, -logit if x else logit), rel=1e-6, abs=1.2e-7 * abs(logit) + 1e-30)
 
 
 def test_every_likelihood_is_covered_by_a_model() -> None:

@@ -59,12 +59,7 @@ def fresh(path: Path) -> tuple[dict[str, nn.Module], Optimizers, Progress, dict[
 
 
 def moments(optimizers: Optimizers) -> list[tuple[nn.Parameter, dict[str, Tensor]]]:
-    return [
-        (p, adam.state[p])
-        for adam in optimizers.adams.values()
-        for g in adam.param_groups
-        for p in g["params"]
-    ]
+    return [(p, adam.state[p]) for adam in optimizers.adams.values() for g in adam.param_groups for p in g["params"]]
 
 
 def test_the_next_steps_have_the_same_bits(tmp_path: Path) -> None:
@@ -108,12 +103,7 @@ def test_contiguous_moments_would_change_the_next_step(tmp_path: Path) -> None:
     wrong = Optimizers(twin, Training(), CPU)
     wrong.set_learning_rate(0.01)
     for (_, state), (parameter, _) in zip(moments(optimizers), moments(wrong), strict=True):
-        adam = next(
-            a
-            for a in wrong.adams.values()
-            for g in a.param_groups
-            if any(parameter is p for p in g["params"])
-        )
+        adam = next(a for a in wrong.adams.values() for g in a.param_groups if any(parameter is p for p in g["params"]))
         adam.state[parameter] = {key: value.contiguous().clone() for key, value in state.items()}
     take_steps(modules, optimizers, 1, seed=2)
     take_steps(twin, wrong, 1, seed=2)

@@ -114,9 +114,7 @@ def test_each_player_follows_its_own_loss_alone() -> None:
     optimizers = Optimizers(players, Training(), CPU)
     score = players["critic"](players["model"](x)).mean()
     optimizers.backward({"model": score, "critic": -2.0 * score})
-    expected = torch.autograd.grad(
-        players["critic"](players["model"](x)).mean(), list(players["model"].parameters())
-    )
+    expected = torch.autograd.grad(players["critic"](players["model"](x)).mean(), list(players["model"].parameters()))
     for p, g in zip(players["model"].parameters(), expected, strict=True):
         torch.testing.assert_close(p.grad, g)
     own = torch.autograd.grad(

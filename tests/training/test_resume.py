@@ -104,11 +104,7 @@ FAST = {("mid-step", "conv", "bfloat16"), ("before-the-checkpoint-is-renamed", "
 CASES = [
     pytest.param(*case, marks=() if case in FAST else pytest.mark.slow)
     for case in [
-        *(
-            (fault, *network)
-            for fault in ("mid-step", "before-the-checkpoint-is-renamed")
-            for network in NETWORKS
-        ),
+        *((fault, *network) for fault in ("mid-step", "before-the-checkpoint-is-renamed") for network in NETWORKS),
         *((fault, "mlp", "float32") for fault in list(FAULTS)[2:]),
     ]
 ]
@@ -183,9 +179,7 @@ def test_a_signal_stops_with_a_checkpoint_of_that_step(name: str, folder: Path, 
 
 
 @pytest.mark.parametrize("step", [7, 8, 14, 30])
-def test_a_stop_at_the_edge_of_an_epoch_loses_and_doubles_nothing(
-    step: int, folder: Path, tmp_path: Path
-) -> None:
+def test_a_stop_at_the_edge_of_an_epoch_loses_and_doubles_nothing(step: int, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     with interrupted_at(step), pytest.raises(RunError, match=f"stopped at step {step};"):
         vaekit.train(path, config=config(settings("conv", "bfloat16")), observer=Silent())
@@ -240,9 +234,7 @@ def test_metrics_beyond_the_checkpoint_are_cut_back(folder: Path, tmp_path: Path
     file = path / "metrics.jsonl"
     lines = file.read_text()
     assert lines.count("\n") == 2
-    file.write_text(
-        lines + json.dumps({"epoch": 3, "step": 23, "train": {"loss": -1.0}}) + '\n{"epoch": 4, "ste'
-    )
+    file.write_text(lines + json.dumps({"epoch": 3, "step": 23, "train": {"loss": -1.0}}) + '\n{"epoch": 4, "ste')
     with interrupted_at(1), pytest.raises(RunError):
         vaekit.resume(path, observer=Silent())
     assert file.read_text() == lines

@@ -43,16 +43,12 @@ def make(model: Any = SMALL, objective: Any = None, data: Data | None = None) ->
 def run(step: TrainingStep, key: int = 1, hyper: Mapping[str, float] | None = None, count: int = 6) -> Any:
     numbers = numeric_fields(step.objective) if hyper is None else hyper
     tensors = {name: torch.tensor(value) for name, value in numbers.items()}
-    return step(
-        cases.random_images(SHAPE, 12), torch.arange(count), torch.tensor(key), torch.tensor(0), tensors
-    )
+    return step(cases.random_images(SHAPE, 12), torch.arange(count), torch.tensor(key), torch.tensor(0), tensors)
 
 
 def test_logged_means_are_those_of_the_draw() -> None:
     result = run(make(objective=Elbo(beta=4.0)))
-    torch.testing.assert_close(
-        result.logged["distortion_nats"], bounds.distortion(result.draw).mean().detach()
-    )
+    torch.testing.assert_close(result.logged["distortion_nats"], bounds.distortion(result.draw).mean().detach())
     torch.testing.assert_close(result.logged["rate_nats"], bounds.rate(result.draw).mean().detach())
     torch.testing.assert_close(result.logged["loss"], result.losses[MODEL].detach())
     expected = result.logged["distortion_nats"] + 4 * result.logged["rate_nats"]
@@ -94,9 +90,7 @@ def test_noise_of_the_latents_is_the_evaluations_too() -> None:
     torch.testing.assert_close(run(step).draw.log_w, expected.log_w)
 
 
-def fake_step(
-    objective: Any, model: Any = SMALL, data: Data | None = None, low_precision: bool = False
-) -> None:
+def fake_step(objective: Any, model: Any = SMALL, data: Data | None = None, low_precision: bool = False) -> None:
     """One whole step on tensors that have no values: whatever reads a value fails."""
     with FakeTensorMode():
         step = make(model, objective, data)
@@ -120,10 +114,7 @@ def fake_step(
 COMBINATIONS = {
     **{f"model {name}": (Elbo(), model, None) for name, model in cases.models()},
     **{f"objective {name}": (OBJECTIVES[name](), SMALL, None) for name in OBJECTIVES},
-    **{
-        f"binarization {name}": (Elbo(), SMALL, Data(binarization=BINARIZATIONS[name]()))
-        for name in BINARIZATIONS
-    },
+    **{f"binarization {name}": (Elbo(), SMALL, Data(binarization=BINARIZATIONS[name]())) for name in BINARIZATIONS},
     **{f"corruption {name}": (Elbo(), SMALL, Data(corruption=CORRUPTIONS[name]())) for name in CORRUPTIONS},
 }
 

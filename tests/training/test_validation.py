@@ -48,9 +48,7 @@ def test_means_are_over_images_and_the_bound_is_minus_their_sum() -> None:
 
 @pytest.mark.parametrize("objective", [Elbo(beta=3.0), Iwae(num_samples=4)], ids=["elbo", "iwae"])
 @pytest.mark.parametrize("size", [1, 5, 8, 22, 23])
-def test_the_batch_size_does_not_change_the_means(
-    objective: Any, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_batch_size_does_not_change_the_means(objective: Any, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last, smaller batch counts by its size."""
     step = make(objective, Data(binarization=Dynamic()))
     whole = run(step)

@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     target: Tensor
     condition: Tensor | None
     mask: Tensor | None
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # tuples have a method of this name, which nobody calls here
 
 
 @dataclass(frozen=True)

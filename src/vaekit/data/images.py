@@ -46,7 +46,7 @@ def checksum(*sets: Images | None) -> int:
     tensors = [tensor for images in sets if images is not None for tensor in (images.pixels, images.labels)]
     value = 0
     for tensor in tensors:
-        value = value if tensor is None else zlib.crc32(tensor.contiguous().numpy(), value)
+        value = value if tensor is None else zlib.crc32(tensor.contiguous().numpy().data, value)
     return value
 
 
@@ -138,8 +138,8 @@ def pack(array: np.ndarray, labels: np.ndarray | None, name: str) -> Images:
             raise InputError(f"{name}: labels must be whole numbers from 0 up; got values of type {labels.dtype}")
         if labels.min() < 0:
             raise InputError(f"{name}: labels must be whole numbers from 0 up; got {labels.dtype} from {labels.min()}")
-        labels = torch.from_numpy(labels.astype(np.int64))
-    return Images(torch.from_numpy(np.array(array, order="C")), labels)
+    classes = None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    return Images(torch.from_numpy(np.array(array, order="C")), classes)
 
 
 def is_binary(images: Images) -> bool:

@@ -15,6 +15,7 @@ from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 from vaekit.evaluation.likelihood import Estimate, estimate
 from vaekit.evaluation.restoration import restoration
+from vaekit.memory import keep_pages
 from vaekit.probability.likelihoods import LIKELIHOODS
 from vaekit.storage import load_model
 
@@ -58,6 +59,7 @@ def evaluate(
     for name, count in counts.items():
         if count is not None and count < 1:
             raise InputError(f"{name}: {count} is out of range; it must be at least 1")
+    keep_pages()
     model, config, info = load_model(path, device)
     data = config.data
     splits = load_splits(data.data, data_folder(data_dir), data.validation, data.train_limit)

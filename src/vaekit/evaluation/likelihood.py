@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,7 +86,7 @@ def estimate(
     key = torch.tensor(seed_key(seed, "evaluate"), device=device)
     chunk = min(num_samples, decodes_at_once)
     per_batch = max(1, decodes_at_once // chunk)
-    parts: list[list[Tensor | None]] = []
+    parts: list[tuple[Tensor | None, ...]] = []
     stochastic = True
     for index in torch.arange(len(images), device=device).split(per_batch):
         batch = data.batch(images, index, Noise(key, index))
@@ -107,11 +107,19 @@ def estimate(
         if weights.sum is not None and weights.squares is not None:
             log_p = weights.sum - math.log(num_samples)
             effective = (2.0 * weights.sum - weights.squares).exp()
-        row = [distortion / num_samples, rate / num_samples if bound else None, log_p, effective, codes]
-        parts.append([None if value is None else value.double().cpu() for value in row])
+        parts.append((distortion / num_samples, rate / num_samples if bound else None, log_p, effective, codes))
         progress((int(index[-1]) + 1) / len(images))
-    columns = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
-    return Estimate(*columns, stochastic=stochastic)
+    columns = [_join(column) for column in zip(*parts, strict=True)]
+    distortions, rates, log_ps, effectives, all_codes = columns
+    assert distortions is not None
+    assert all_codes is not None
+    return Estimate(distortions, rates, log_ps, effectives, all_codes, stochastic)
+
+
+def _join(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Batches of one quantity joined, float64 on the CPU; None where the model does not have it."""
+    there = [part.double().cpu() for part in parts if part is not None]
+    return torch.cat(there) if there else None
 
 
 def _codes(draw: Draw) -> Tensor:

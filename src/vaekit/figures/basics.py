@@ -19,9 +19,5 @@ class FigureFile:
 
 def best_epoch(records: Sequence[Mapping[str, Any]]) -> int | None:
     """The epoch of the highest validation ELBO; None without validation or without a bound."""
-    bounds = [
-        (r["val"]["elbo_nats"], -r["epoch"])
-        for r in records
-        if r["val"] and r["val"]["elbo_nats"] is not None
-    ]
+    bounds = [(r["val"]["elbo_nats"], -r["epoch"]) for r in records if r["val"] and r["val"]["elbo_nats"] is not None]
     return -max(bounds)[1] if bounds else None

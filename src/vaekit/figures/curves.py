@@ -58,9 +58,7 @@ def epoch_ticks(last: int) -> list[int]:
     >>> epoch_ticks(30)
     [1, 10, 20, 30]
     """
-    step = next(
-        size for power in range(9) for size in (10**power, 2 * 10**power, 5 * 10**power) if last / size <= 4.5
-    )
+    step = next(size for power in range(9) for size in (10**power, 2 * 10**power, 5 * 10**power) if last / size <= 4.5)
     inner = [tick for tick in range(step, last, step) if tick > 1 and last - tick >= step / 2]
     return sorted({1, *inner, last})
 

@@ -83,9 +83,7 @@ def scatter(subject: Subject) -> Drawn | None:
     axes.set_ylabel(names[1])
     title = f"Where {len(points):,} {subject.split} images lie in the latent space"
     figure.text(12 / width, 0.97, title, size=11, weight="bold", va="center")
-    caption = f"Each point is one image's posterior mean, {how}" + (
-        ", coloured by class. " if wanted else ". "
-    )
+    caption = f"Each point is one image's posterior mean, {how}" + (", coloured by class. " if wanted else ". ")
     if subject.conditional:
         caption += "The classes should lie on top of each other: "
         caption += "this model is told the class, so its latents need not hold it. "
@@ -104,9 +102,7 @@ def _principal(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
     from sklearn.decomposition import PCA
 
     pca = PCA(2, svd_solver="full").fit(means)
-    flip = np.sign(
-        pca.components_[np.arange(2), np.abs(pca.components_).argmax(1)]
-    )  # an axis' sign is arbitrary
+    flip = np.sign(pca.components_[np.arange(2), np.abs(pca.components_).argmax(1)])  # an axis' sign is arbitrary
     axes = pca.components_ * flip[:, None]
     names = [
         f"{order} principal component ({share:.0%} of the variance of the means)"
@@ -115,9 +111,7 @@ def _principal(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
     return (means - pca.mean_) @ axes.T, -pca.mean_ @ axes.T, names
 
 
-def _classes(
-    axes: Axes, points: np.ndarray, labels: np.ndarray, names: list[str], label_centres: bool
-) -> None:
+def _classes(axes: Axes, points: np.ndarray, labels: np.ndarray, names: list[str], label_centres: bool) -> None:
     order = np.random.default_rng(0).permutation(len(points))  # so that no class hides another
     size = float(np.clip(60 * math.sqrt(300 / len(points)), 9, 26))
     for part in np.array_split(order, max(1, len(points) // 250)):

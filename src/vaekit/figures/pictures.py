@@ -140,8 +140,7 @@ def interpolations(subject: Subject) -> Drawn | None:
     caption = (
         "Between two real images (outermost columns) the code moves on a straight line, and each step is "
         "decoded. A smooth change through plausible images shows that the latent space has no holes on the "
-        "way"
-        + ("; both ends are of one class, as the model is told the class." if subject.conditional else ".")
+        "way" + ("; both ends are of one class, as the model is told the class." if subject.conditional else ".")
     )
     figure = sheet(title, rows, column_labels=heads, column_breaks=(1, steps + 1))
     return Drawn("interpolations", figure, title, caption)
@@ -217,9 +216,7 @@ def manifold_map(subject: Subject) -> Drawn | None:
         "N(0, I), so the picture shows what sampling yields, and how often."
     )
     if subject.conditional:
-        caption += (
-            " The model is told the class, so the latents hold style: the same place gives the same style."
-        )
+        caption += " The model is told the class, so the latents hold style: the same place gives the same style."
     return Drawn("manifold", figure, title, caption)
 
 

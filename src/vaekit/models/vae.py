@@ -78,10 +78,8 @@ class VAEModel(Model):
     def _decode(self, latents: Tensor, code: Tensor | None) -> ImageDistribution:
         lead = latents.shape[:-1]
         flat = latents.reshape(-1, latents.shape[-1])
-        if code is None:
-            output = self.decoder(flat)
-        else:
-            output = self.decoder(flat, code.expand(*lead, -1).reshape(len(flat), -1))
+        given = () if code is None else (code.expand(*lead, -1).reshape(len(flat), -1),)
+        output = self.decoder(flat, *given)
         output = output.float()
         return self.likelihood(output.view(*lead, *output.shape[1:]) if len(lead) > 1 else output)
 
@@ -131,9 +129,10 @@ class VAEConfig:
                 "choose none or give data with labels"
             )
         encoder = self.network.encoder(info.shape, size)
+        num_features: int = encoder.num_features  # type: ignore[assignment]
         return VAEModel(
             encoder=encoder,
-            posterior=self.posterior.build(int(encoder.num_features), self.latent_dim),
+            posterior=self.posterior.build(num_features, self.latent_dim),
             prior=self.prior.build(self.latent_dim, size),
             decoder=self.network.decoder(info.shape, size, self.latent_dim),
             likelihood=self.likelihood.build(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class ConvEncoder(nn.Module):
         self.convolutions = nn.Sequential(
             *(
                 initialize(Conv2d(num_in, num_out, _KERNEL, _STRIDE, _PADDING, relu=True))
-                for num_in, num_out in zip(widths, channels, strict=False)
+                for num_in, num_out in pairwise(widths)
             )
         )
         smallest = halved(shape[1:], len(channels))[-1]
@@ -58,8 +59,8 @@ class ConvDecoder(nn.Module):
         self.smallest = (channels[-1], *sizes[0])
         self.dense = linear(num_latents + num_condition, math.prod(self.smallest))
         widths = (channels[-1], *channels[::-1])
-        layers = []
-        for level, (num_in, num_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        layers: list[nn.Module] = []
+        for level, (num_in, num_out) in enumerate(pairwise(widths)):
             low, high = sizes[level], sizes[level + 1]
             extra = (high[0] - (2 * low[0] - 1), high[1] - (2 * low[1] - 1))
             layer = ConvTranspose2d(num_in, num_out, _KERNEL, _STRIDE, _PADDING, output_padding=extra, relu=True)

@@ -80,11 +80,11 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             output = super().forward(input, output_size)
             return output.relu_() if self.relu else output
         weight, transposed = self.weight, True
-        padding = self.padding
+        padding = _pair(self.padding)
         if _few_outputs(self):
             # With stride 1 it is the convolution by the mirrored kernel, which has the faster path.
             weight, transposed = weight.flip(2, 3).transpose(0, 1), False
-            padding = _mirrored(self.kernel_size, padding)
+            padding = _mirrored(_pair(self.kernel_size), padding)
         return _Convolution.apply(
             input, weight, self.bias, dtype, self.stride, padding, self.output_padding, transposed, self.relu
         )
@@ -127,7 +127,7 @@ def _worthwhile(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> bool:
     """Whether a convolution has a part that is faster here. A transposed one always has: its bias."""
     if _few_outputs(layer):
         return True
-    (h, w), (kh, kw), (sh, sw), (ph, pw) = x.shape[2:], layer.kernel_size, layer.stride, layer.padding
+    (h, w), (kh, kw), (sh, sw), (ph, pw) = x.shape[2:], layer.kernel_size, layer.stride, _pair(layer.padding)
     height, width = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
     return height > 0 and width > 0 and _narrow(width, layer.weight.shape, layer.stride, dtype)
 
@@ -137,13 +137,18 @@ def _few_outputs(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
         layer.stride == (1, 1)
         and layer.out_channels <= _FEW_OUTPUTS_BACKWARD
         and layer.in_channels >= _MANY_INPUTS
-        and min(_mirrored(layer.kernel_size, layer.padding)) >= 0
+        and min(_mirrored(_pair(layer.kernel_size), _pair(layer.padding))) >= 0
     )
 
 
 def _narrow(width: int, shape: torch.Size, stride: Pair, dtype: torch.dtype) -> bool:
     """Whether the weight gradient is faster as one product; width is that of the smaller image."""
     return dtype == torch.bfloat16 and width <= _NARROW and min(stride) > 1 and min(shape[:2]) >= _CHANNELS
+
+
+def _pair(sizes: str | tuple[int, ...]) -> Pair:
+    """The sizes of a layer as the pair that they are for images; torch's annotations allow more."""
+    return int(sizes[0]), int(sizes[1])
 
 
 def _mirrored(kernel: Pair, padding: Pair) -> Pair:
@@ -290,10 +295,6 @@ def _weight_grad(big: Tensor, small: Tensor, w: Tensor, stride: Pair, padding: P
     return product.view(d, k, m, c).permute(0, 3, 1, 2)
 
 
-def _onednn_grad(
-    g: Tensor, x: Tensor, w: Tensor, stride: Pair, padding: Pair, mask: tuple[bool, bool, bool]
-) -> Tensor:
-    grads = torch.ops.aten.convolution_backward(
-        g, x, w, None, stride, padding, (1, 1), False, (0, 0), 1, mask
-    )
+def _onednn_grad(g: Tensor, x: Tensor, w: Tensor, stride: Pair, padding: Pair, mask: tuple[bool, bool, bool]) -> Tensor:
+    grads = torch.ops.aten.convolution_backward(g, x, w, None, stride, padding, (1, 1), False, (0, 0), 1, mask)
     return grads[mask.index(True)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -12,14 +14,18 @@ from vaekit.config import leaf
 from vaekit.networks.layers import join, linear
 from vaekit.networks.table import NETWORKS, Shape
 
-ACTIVATIONS = {"relu": lambda: nn.ReLU(inplace=True), "tanh": nn.Tanh, "elu": lambda: nn.ELU(inplace=True)}
 Activation = Literal["relu", "tanh", "elu"]
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "tanh": nn.Tanh,
+    "elu": lambda: nn.ELU(inplace=True),
+}
 
 
 def dense_stack(sizes: tuple[int, ...], activation: Activation) -> nn.Sequential:
     """Dense layers from sizes[0] to sizes[-1], each followed by the activation."""
     layers: list[nn.Module] = []
-    for num_in, num_out in zip(sizes, sizes[1:], strict=False):
+    for num_in, num_out in pairwise(sizes):
         layers += [linear(num_in, num_out), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers)
 
@@ -52,7 +58,9 @@ class MLPDecoder(nn.Module):
 class MLP:
     """Dense layers; the decoder mirrors the encoder."""
 
-    hidden: tuple[int, ...] = leaf((400,), "units of the encoder's dense layers, such as 400 or 200,200", ge=1, le=65536)
+    hidden: tuple[int, ...] = leaf(
+        (400,), "units of the encoder's dense layers, such as 400 or 200,200", ge=1, le=65536
+    )
     activation: Activation = leaf("relu", "activation of the hidden layers")
     low_precision = False
 

@@ -78,4 +78,6 @@ def load_checkpoint(
         sums = {name: value.to(device) for name, value in below("sum/").items()}
         return Progress(**about["progress"], sums=sums), below("best/") or None
     except (KeyError, TypeError, RuntimeError):
-        raise InputError(f"{path}: the checkpoint does not fit the run's config.json; restore both or train anew") from None
+        raise InputError(
+            f"{path}: the checkpoint does not fit the run's config.json; restore both or train anew"
+        ) from None

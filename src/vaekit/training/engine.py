@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vaekit.errors import InputError
+from vaekit.memory import keep_pages
 from vaekit.models.table import Model
 from vaekit.runs import Resolved
 from vaekit.settings import Training
-from vaekit.training.memory import keep_pages
 
 _EAGER_STEPS = 3
 

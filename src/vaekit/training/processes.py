@@ -6,6 +6,7 @@ would save, and it serves objectives with several players alike.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 
@@ -27,6 +28,7 @@ class Processes:
         self.rank = int(os.environ.get("RANK", "0"))
         if self.count > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            atexit.register(dist.destroy_process_group)  # else its threads may abort a process that ends well
 
     @property
     def first(self) -> bool:
@@ -36,16 +38,16 @@ class Processes:
         """This process's part of the images of one step, contiguous."""
         return index if self.count == 1 else index.chunk(self.count)[self.rank]
 
-    def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the processes."""
+    def average(self, tensors: Iterable[Tensor | None]) -> None:
+        """Replace each tensor, such as a gradient, by its mean over the processes, in place; None is passed over."""
         if self.count == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
+        given = [tensor for tensor in tensors if tensor is not None]
+        flat = torch.cat([tensor.flatten() for tensor in given])
         dist.all_reduce(flat)
         flat /= self.count
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        for tensor, mean in zip(given, flat.split([tensor.numel() for tensor in given]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum of a tensor over the processes."""

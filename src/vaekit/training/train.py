@@ -10,9 +10,10 @@ import torch
 
 from vaekit.config import check
 from vaekit.data.download import data_folder
-from vaekit.data.images import Splits
+from vaekit.data.images import DataInfo, Splits
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
+from vaekit.models.table import Model
 from vaekit.noise import seeded
 from vaekit.runs import Run, check_new
 from vaekit.settings import Config, configure
@@ -23,7 +24,7 @@ from vaekit.training.reporting import EpochLines
 from vaekit.training.trainer import Observer, Trainer, check_trainable
 
 
-def seeded_model(config: Config, info: Any) -> torch.nn.Module:
+def seeded_model(config: Config, info: DataInfo) -> Model:
     """The model of a configuration, initialized from its seed without touching torch's global generator."""
     with seeded(config.training.seed, "weights"):
         return config.model.build(info)

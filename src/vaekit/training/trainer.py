@@ -17,6 +17,7 @@ from vaekit.data.batches import Order
 from vaekit.data.images import Images, Splits
 from vaekit.errors import InputError, RunError
 from vaekit.models.table import Model
+from vaekit.networks.layers import on_device
 from vaekit.noise import seed_key, seeded
 from vaekit.objectives.table import MODEL, OBJECTIVES
 from vaekit.runs import Run
@@ -41,7 +42,7 @@ def asked_to_stop() -> Iterator[threading.Event]:
 
     def ask(number: int, frame: object) -> None:
         event.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
@@ -105,8 +106,7 @@ class Trainer:
         with seeded(self.settings.seed, "players"):
             players = self.objective.players(config.model.latent_dim)
         self.players: dict[str, nn.Module] = {
-            name: module.to(device, memory_format=torch.channels_last)
-            for name, module in {MODEL: model, **players}.items()
+            name: on_device(module, device) for name, module in {MODEL: model, **players}.items()
         }
         self.optimizers = Optimizers(self.players, self.settings, device)
         self.module = TrainingStep(
@@ -121,7 +121,8 @@ class Trainer:
         self.order = Order(len(splits.train), size, self.settings.seed, device)
         self.total_steps = max(1, math.floor(self.settings.epochs * len(splits.train) / size))
         self.hyper = numeric_fields(self.objective)
-        self.progress, self.best = Progress(), None
+        self.progress = Progress()
+        self.best: dict[str, Tensor] | None = None
         self.names: list[str] = []
         self.sums: Tensor | None = None
         self.first_bad = torch.tensor(-1, device=device)
@@ -141,11 +142,13 @@ class Trainer:
         """One whole step: draw, losses, gradients, optimizers, sums for the log."""
         result = self.module(self.train_images, index, key, step, hyper)
         self.optimizers.backward(result.losses)
-        self.processes.average_gradients(self.optimizers.all_parameters())
+        self.names = self.names or list(result.logged)
+        logged = torch.stack([result.logged[name].float() for name in self.names])
+        # the logged means travel with the gradients: so the first process's checkpoint holds those of all
+        self.processes.average([*(weight.grad for weight in self.optimizers.all_parameters()), logged])
         self.optimizers.step()
         self.model.after_step(result.draw, self.processes.gather)
-        self.names = self.names or list(result.logged)
-        values = torch.stack([result.logged[name].double() for name in self.names])
+        values = logged.double()
         self.sums = values if self.sums is None else self.sums.add_(values)
         bad = (self.first_bad < 0) & ~torch.isfinite(values).all()
         self.first_bad.copy_(torch.where(bad, step, self.first_bad))
@@ -214,11 +217,9 @@ class Trainer:
         """Validate, record, keep the best weights, write the checkpoint."""
         self._look()
         progress, settings = self.progress, self.settings
-        assert self.sums is not None
-        means = self.processes.sum(self.sums.clone()) / (self.processes.count * progress.summed)
-        train = with_bound(dict(zip(self.names, means.tolist(), strict=True)))
+        train = with_bound(self._means())
         hyper = self._hyper_at(progress.step - 1)
-        val = None
+        val: dict[str, float] | None = None
         if self.val_images is not None:
             val = validate(self.module, self.val_images, settings.seed, progress.step, hyper, self.processes)
         progress.epoch = epoch + 1
@@ -237,7 +238,8 @@ class Trainer:
         self._select(val)
         progress.finished = progress.step >= self.total_steps or self._out_of_patience()
         progress.summed = 0
-        self.sums.zero_()
+        if self.sums is not None:
+            self.sums.zero_()
         self.save()
         if self.processes.first:
             self.observer.epoch(record, settings.epochs, self.model)

@@ -18,4 +18,4 @@ def keep_pages() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     settings = [(_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20)]
-    return all([mallopt(option, value) == 1 for option, value in settings])
+    return [mallopt(option, value) for option, value in settings] == [1] * len(settings)
