@@ -185,7 +185,7 @@ class Autoencoder(Model):
 class Quantized(Autoencoder):
     """The nearest entry of a codebook; gradients pass straight through."""
 
-    provides = frozenset({"penalties"})
+    provides = frozenset()
     codebook: Tensor
     counts: Tensor
     totals: Tensor
@@ -200,7 +200,7 @@ class Quantized(Autoencoder):
         chosen = (encoded.detach()[:, None] - self.codebook).square().sum(-1).argmin(-1)
         nearest = self.codebook[chosen]
         value = encoded + (nearest - encoded).detach()
-        commitment = (encoded - nearest.detach()).square().sum(-1)
+        commitment = 0.25 * (encoded - nearest.detach()).square().sum(-1)
         return Codes(value, encoded=encoded.detach(), chosen=chosen), {"commitment": commitment}
 
     def after_step(self, draw: Draw, gather: Callable[[Tensor], Tensor]) -> None:
@@ -249,14 +249,12 @@ class QuantizedWall:
 
 @dataclass(frozen=True)
 class ReconstructionWall(SinglePlayer):
-    """Distortion and the model's penalties."""
+    """Distortion; the step adds the model's penalties."""
 
-    penalty_weight: float = leaf(0.25, "weight of the penalties", ge=0)
     needs = frozenset()
 
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
-        penalties = sum(value.mean() for value in draw.penalties.values())
-        return Losses({MODEL: draw.distortion.mean() + context.hyper["penalty_weight"] * penalties}, {})
+        return Losses({MODEL: draw.distortion.mean()}, {})
 
 
 # (e) two levels of latents: p(z1) p(z0 | z1) p(x | z0), q(z1 | x) q(z0 | z1, x)
@@ -612,7 +610,7 @@ def test_the_codebook_moves_after_the_step_and_not_in_it() -> None:
 def test_quantizing_logs_its_penalty_and_passes_gradients_straight_through() -> None:
     model, _, optimizers, result = _run("quantized")
     loss, distortion = result.losses[MODEL].item(), result.logged["distortion_nats"].item()
-    assert loss == pytest.approx(distortion + 0.25 * result.logged["commitment"].item(), rel=1e-6)
+    assert loss == pytest.approx(distortion + result.logged["commitment"].item(), rel=1e-6)
     optimizers.backward(result.losses)
     assert all(p.grad.abs().max() > 0 for p in model.encoder.parameters())
 

@@ -51,5 +51,6 @@ def load_splits(
         train = train.select(torch.arange(min(train_limit, len(train))))
     height, width, channels = train.pixels.shape[1:]
     shape, sum_of_both = (channels, height, width), checksum(train, val)
-    info = DataInfo(name, shape, loaded.class_names, is_binary(train), len(train), sum_of_both)
+    binary = all(is_binary(part) for part in (train, val, test) if part is not None)
+    info = DataInfo(name, shape, loaded.class_names, binary, len(train), sum_of_both)
     return Splits(info, train, val, test)

@@ -65,7 +65,8 @@ class Draw:
         likelihood: p(target | latents), over (*sample_shape, batch).
         target: (batch, channels, height, width) that it scores.
         mask: None, or 1 where the target is observed.
-        penalties: named further terms of the loss, each (*sample_shape, batch) or (batch,).
+        penalties: named further terms, each (*sample_shape, batch) or (batch,), weighted; the training step adds their
+            means to the model's loss, whatever the objective.
     """
 
     latents: tuple[Latent, ...]

@@ -34,7 +34,7 @@ class Model(nn.Module):
     """Base of all models.
 
     `provides` names what its draws offer to an objective: ``rate`` (a bound exists), ``log_w`` (importance weights
-    exist), ``diagonal`` (a diagonal Gaussian posterior), ``penalties``. `low_precision` says that bfloat16 is safe.
+    exist), ``diagonal`` (a diagonal Gaussian posterior). `low_precision` says that bfloat16 is safe.
     """
 
     provides: frozenset[str] = frozenset()

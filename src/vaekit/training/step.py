@@ -74,6 +74,8 @@ class TrainingStep(nn.Module):
         noise, players = Noise(key, index), dict(self.players.items())
         context = Context(step, hyper, self.num_train, self.model, noise, players, self.gather)
         losses, terms = self.objective(draw, batch, context)
+        for penalty in draw.penalties.values():
+            losses[MODEL] = losses[MODEL] + penalty.mean()
         logged = {"loss": losses[MODEL].detach(), **terms}
         logged |= {f"loss_{name}": loss.detach() for name, loss in losses.items() if name != MODEL}
         logged["distortion_nats"] = bounds.distortion(draw).detach().mean()
