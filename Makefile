@@ -1,6 +1,7 @@
 .PHONY: demo test test-all lint types bench accept clean
 PYTHON ?= python3
 BIN := .venv/bin
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
 export MPLBACKEND := Agg
 
 demo: .venv/ready
@@ -20,17 +21,19 @@ types: .venv/ready
 	$(BIN)/mypy
 
 bench: .venv/ready
-	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/throughput.py --check-precision
 
 accept: .venv/ready
 	$(BIN)/python benchmarks/accept.py
 
 # Set-up happens once, and again when the pinned versions or the package's own description change.
 .venv/ready: constraints.txt pyproject.toml
-	@echo "setting up .venv (about a minute) ..."
+	@echo "setting up .venv, step 1 of 3: a virtual environment"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt torch
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[dev]"
+	@echo "setting up .venv, step 2 of 3: PyTorch, the largest part"
+	@$(PIP) torch
+	@echo "setting up .venv, step 3 of 3: everything else"
+	@$(PIP) -e ".[dev]"
 	@touch $@
 	@echo "set-up done"
 

@@ -14,10 +14,6 @@ from vaekit.data.splits import load_splits
 from vaekit.runs import Run
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes more than a few seconds; deselect with -m 'not slow'")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Small tensors are faster on one thread, and the tests do not depend on the number of cores."""

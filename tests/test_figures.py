@@ -303,7 +303,7 @@ def test_any_class_name_can_be_drawn(runs):
 
 def test_restorations_state_the_psnr_of_what_they_show(runs):
     subject = Subject.of(runs("restoring"))
-    assert subject.split == "test"  # the preset holds nothing out for validation
+    assert subject.split == "training"  # the preset holds nothing out, and test images are for evaluate
     with style():
         drawn = restorations(subject)
     batch = subject.examples(2 * columns_that_fit((1, 8, 8), "corrupted"))

@@ -116,8 +116,7 @@ def test_interpolate(capsys: Capture, folder: Path, runs: dict[str, Run]) -> Non
         lines = array(capsys, "interpolate", path, "--count", "3", "--steps", "5").reshape(3, 5, 8, 8)
         ends = array(capsys, "reconstruct", path, "--count", "6").reshape(6, 8, 8)
         np.testing.assert_allclose(lines[:, 0], ends[:3], atol=1e-5)
-        if name == "mlp":  # a conditional line keeps the label of its start
-            np.testing.assert_allclose(lines[:, -1], ends[3:], atol=1e-5)
+        np.testing.assert_allclose(lines[:, -1], ends[3:], atol=1e-5)
     assert good(capsys, "interpolate", path, "--out", "x.png", "--json").record["num_images"] == 80
 
 

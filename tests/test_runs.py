@@ -156,3 +156,22 @@ def test_the_lock_is_for_one_and_is_let_go(run: Run) -> None:
         raise KeyError
     with run.locked():
         pass
+
+
+def test_leftovers_of_killed_writes_are_cleaned_and_nothing_else(run: Run) -> None:
+    write_atomically(run.checkpoint, b"kept")
+    (run.path / ".checkpoint.a1b2c3d4").write_bytes(b"cut short")
+    (run.figures / ".loss.png.x_y_z_12").write_bytes(b"cut short")
+    (run.path / ".note").write_text("the user's own")
+    run.clean()
+    assert sorted(file.name for file in run.path.iterdir() if file.is_file()) == [".note", "checkpoint", "config.json"]
+    assert not list(run.figures.iterdir())
+
+
+def test_metrics_are_json_even_where_a_number_is_not_finite(run: Run) -> None:
+    run.write_metrics([{"epoch": 1, "val": {"loss": float("nan"), "elbo_nats": float("-inf")}}])
+    text = (run.path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=lambda word: pytest.fail(word)) == {
+        "epoch": 1,
+        "val": {"loss": None, "elbo_nats": None},
+    }

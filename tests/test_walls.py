@@ -669,7 +669,7 @@ def test_denoising_is_scored_on_the_clean_target(tmp_path: Path) -> None:
     run = vaekit.train(tmp_path / "run", config=chosen, observer=Silent())
     found = vaekit.evaluate(run.path, num_importance_samples=2, limit=30)
     model, _, _ = vaekit.load_model(run.path)
-    clean = load_splits("digits", None, 51, 192).test.unit()[:30]
+    clean = load_splits(Data(data="digits", validation=51, train_limit=192), None).test.unit()[:30]
     blurred = F.interpolate(F.interpolate(clean, (4, 4), mode="bilinear"), (8, 8), mode="bilinear")
     noise = Noise(torch.tensor(seed_key(0, "evaluate")), torch.arange(30))
     with torch.no_grad():
@@ -687,7 +687,7 @@ def test_denoising_is_scored_on_the_clean_target(tmp_path: Path) -> None:
 def test_evaluation_of_a_deterministic_code_does_not_depend_on_the_number_of_samples(tmp_path: Path) -> None:
     run = vaekit.train(tmp_path / "run", config=WALLS["autoencoder"](), observer=Silent())
     model, loaded, _ = vaekit.load_model(run.path)
-    images = load_splits("digits", None, 51, 192).test
+    images = load_splits(Data(data="digits", validation=51, train_limit=192), None).test
     one, many = (estimate(model, loaded.data, images, count, decodes_at_once=100) for count in (1, 7))
     torch.testing.assert_close(one.distortion, many.distortion, rtol=1e-6, atol=0)
     assert one.rate is one.log_p is one.effective_samples is None

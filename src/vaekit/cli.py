@@ -7,7 +7,6 @@ progress and problems.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any, NoReturn
 from vaekit import __version__
 from vaekit.arguments import Parser
 from vaekit.errors import InputError, RunError, unknown
+from vaekit.records import to_json
 
 VERBS = {
     "train": "train a model into a new run folder",
@@ -131,22 +131,3 @@ def _overview() -> str:
 def print_json(record: Any) -> None:
     """One JSON object on standard output."""
     print(to_json(record))
-
-
-def to_json(record: Any) -> str:
-    """JSON text of a record, with null for numbers that JSON does not know.
-
-    >>> to_json({"nll_nats": float("nan")}).split()
-    ['{', '"nll_nats":', 'null', '}']
-    """
-    return json.dumps(_finite(record), indent=2, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float) and not (float("-inf") < value < float("inf")):
-        return None
-    return value

@@ -37,8 +37,7 @@ def _device(model: Model) -> torch.device:
 
 def _labels(model: Model, labels: Tensor | None, count: int) -> Tensor | None:
     """Labels (count,) on the model's device; None for a model without conditions."""
-    conditioning = getattr(model, "conditioning", None)
-    if conditioning is None:
+    if model.num_classes is None:
         return None
     if labels is None:
         raise InputError("the model is conditional and was given no labels; give one for each image")
@@ -47,7 +46,7 @@ def _labels(model: Model, labels: Tensor | None, count: int) -> Tensor | None:
 
 @torch.no_grad()
 def decode(model: Model, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Mean images of latents (n, latent)."""
+    """Mean images of latents (n, latent), under labels (n,) or codes of labels (n, k) for a conditional model."""
     return model.decode(latents, labels).mean.clamp(0.0, 1.0)
 
 
@@ -61,10 +60,14 @@ def sample(model: Model, count: int, labels: Tensor | None = None, seed: int = 0
         labels: int64 (count,) or (), for a conditional model; None takes each class in turn.
         seed: the same seed gives the same images, and the first n of any larger count.
         temperature: factor of the latents; below 1, images are more typical and less varied.
+
+    >>> from vaekit import preset
+    >>> model = preset("mlp").model.build(DataInfo("own", (3, 16, 12)))
+    >>> sample(model, 5).shape
+    torch.Size([5, 3, 16, 12])
     """
-    conditioning = getattr(model, "conditioning", None)
-    if labels is None and conditioning is not None:
-        labels = torch.arange(count) % getattr(conditioning, "num_classes", getattr(conditioning, "num_embeddings", 1))
+    if labels is None and model.num_classes is not None:
+        labels = torch.arange(count) % model.num_classes
     labels = _labels(model, labels, count)
     noise = Noise.from_seed(seed, count, "sample", device=_device(model))
     return decode(model, temperature * model.sample_prior(count, labels, noise), labels)
@@ -83,7 +86,13 @@ def encode(model: Model, images: Tensor, labels: Tensor | None = None) -> Tensor
 
 
 def reconstruct(model: Model, images: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Images through the posterior's mean and back; for a denoising model this restores them."""
+    """Images through the posterior's mean and back; for a denoising model this restores them.
+
+    >>> from vaekit import preset
+    >>> model = preset("cvae-onehot").model.build(DataInfo("own", (1, 28, 28), class_names=("cat", "dog")))
+    >>> reconstruct(model, torch.rand(2, 1, 28, 28), labels=torch.tensor([0, 1])).shape
+    torch.Size([2, 1, 28, 28])
+    """
     labels = _labels(model, labels, len(images))
     return decode(model, encode(model, images, labels), labels)
 
@@ -92,25 +101,41 @@ denoise = reconstruct
 
 
 @torch.no_grad()
-def interpolate(model: Model, start: Tensor, end: Tensor, steps: int, labels: Tensor | None = None) -> Tensor:
-    """Straight lines in latent space between pairs of images.
+def interpolate(
+    model: Model,
+    start: Tensor,
+    end: Tensor,
+    steps: int,
+    start_labels: Tensor | None = None,
+    end_labels: Tensor | None = None,
+) -> Tensor:
+    """Straight lines in latent space between pairs of images; between two classes, in the space of their codes too.
 
     Args:
         model: a trained model.
         start: (n, channels, height, width).
         end: the same shape.
         steps: images on each line, both ends included, from 2 up.
-        labels: int64 (n,) for a conditional model.
+        start_labels: int64 (n,) for a conditional model.
+        end_labels: the same; None means those of the start.
 
     Returns:
         (n, steps, channels, height, width).
+
+    >>> from vaekit import preset
+    >>> model = preset("conv").model.build(DataInfo("own", (1, 28, 28)))
+    >>> interpolate(model, torch.rand(2, 1, 28, 28), torch.rand(2, 1, 28, 28), steps=7).shape
+    torch.Size([2, 7, 1, 28, 28])
     """
-    first, last = encode(model, start, labels), encode(model, end, labels)
-    weights = torch.linspace(0.0, 1.0, steps, device=first.device)[None, :, None]
-    line = first[:, None] + weights * (last - first)[:, None]
-    labels = _labels(model, labels, len(start))
-    repeated = None if labels is None else labels.repeat_interleave(steps)
-    images = decode(model, line.flatten(0, 1), repeated)
+    end_labels = start_labels if end_labels is None else end_labels
+    weights = torch.linspace(0.0, 1.0, steps, device=_device(model))[:, None]
+
+    def line(first: Tensor, last: Tensor) -> Tensor:
+        return (first[:, None] + weights * (last - first)[:, None]).flatten(0, 1)
+
+    latents = line(encode(model, start, start_labels), encode(model, end, end_labels))
+    first, last = (model.code(_labels(model, labels, len(start))) for labels in (start_labels, end_labels))
+    images = decode(model, latents, None if first is None or last is None else line(first, last))
     return images.view(len(start), steps, *images.shape[1:])
 
 

@@ -48,7 +48,7 @@ def sample_verb(parser: Parser, words: list[str]) -> None:
     model, _, info = load_model(options.run)
     labels = None
     if options.label is not None:
-        if getattr(model, "conditioning", None) is None:
+        if model.num_classes is None:
             raise InputError(f"--label {options.label}: the model is not conditional; leave the label out")
         labels = torch.tensor(class_index(info, options.label))
     write(sample(model, options.count, labels, options.seed, options.temperature), None)
@@ -99,7 +99,8 @@ def interpolate_verb(parser: Parser, words: list[str]) -> None:
         where = f"--images {options.images!r}" if options.images else f"--split {options.split}"
         raise InputError(f"{where}: {len(inputs)} image is too few to walk between; give at least 2")
     start, end = inputs[:half], inputs[half : 2 * half]
-    lines = interpolate(model, start, end, options.steps, None if labels is None else labels[:half])
+    ends = (None, None) if model.num_classes is None or labels is None else (labels[:half], labels[half : 2 * half])
+    lines = interpolate(model, start, end, options.steps, *ends)
     write(lines.flatten(0, 1), options.steps)
 
 
@@ -111,7 +112,7 @@ def _inputs(options: Any, config: Config, info: DataInfo, model: Model) -> _Inpu
     if options.images is not None:
         return _own_images(options, info, model)
     data = config.data
-    splits = load_splits(data.data, data_folder(options.data_dir), data.validation, data.train_limit)
+    splits = load_splits(data, data_folder(options.data_dir))
     chosen: Images = splits.named(options.split)
     index = torch.arange(min(options.count, len(chosen)))
     noise = Noise.from_seed(0, len(index), "verbs")
@@ -129,7 +130,7 @@ def _own_images(options: Any, info: DataInfo, model: Model) -> _Inputs:
             "(channels, height, width); resize the images"
         )
     count, labels = min(options.count, len(own)), None
-    if getattr(model, "conditioning", None) is not None:
+    if model.num_classes is not None:
         if own.labels is None:
             raise InputError(f"{named}: the model is conditional; give a .npz with images and labels")
         labels = own.labels[:count]

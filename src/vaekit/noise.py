@@ -58,10 +58,13 @@ def seed_key(seed: int, *words: int | str) -> int:
 
 @contextmanager
 def seeded(seed: int, *words: int | str) -> Iterator[None]:
-    """Within it, torch's global generator follows from the seed and the purpose; afterwards it stands as before."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_key(seed, *words) & ((1 << 63) - 1))
+    """Within it, torch's global CPU generator follows from the seed and the purpose; afterwards it stands as before."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed_key(seed, *words) & ((1 << 63) - 1))
+    try:
         yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 class Noise(NamedTuple):

@@ -178,5 +178,5 @@ def _no_validation(run: Run, numbers: Mapping[str, Any], records: Sequence[Mappi
     return (
         "No images were held out for validation.",
         "The weights are those of the last epoch, and nothing was selected by. Overfitting cannot be seen in "
-        "the curves; the figures use test images.",
+        "the curves, and the figures show training images; vaekit evaluate measures on test images.",
     )

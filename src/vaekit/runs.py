@@ -20,6 +20,7 @@ from vaekit import __version__
 from vaekit.config import decode, encode
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
+from vaekit.records import to_json
 from vaekit.settings import Config
 
 
@@ -65,8 +66,7 @@ class Run:
         try:
             stored = json.loads(file.read_text())
             self.config: Config = decode(Config, stored["config"])
-            info = stored["info"]
-            self.info = DataInfo(**{**info, "shape": tuple(info["shape"]), "class_names": tuple(info["class_names"])})
+            self.info = DataInfo.from_json(stored["info"])
             self.resolved = Resolved(**stored["resolved"])
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"run {str(self.path)!r} has no config.json; give a folder made by vaekit train") from None
@@ -136,6 +136,11 @@ class Run:
                 ) from None
             yield
 
+    def clean(self) -> None:
+        """Remove what writes that were killed between file and rename have left; call it holding the lock."""
+        for leftover in (*self.path.glob(".*.????????"), *self.figures.glob(".*.????????")):
+            leftover.unlink(missing_ok=True)
+
     def metrics(self) -> list[dict[str, Any]]:
         """The records of `metrics.jsonl`, one an epoch; a line cut short by a crash is left out."""
         file = self.path / "metrics.jsonl"
@@ -149,7 +154,9 @@ class Run:
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Replace `metrics.jsonl`."""
-        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        write_atomically(
+            self.path / "metrics.jsonl", "".join(to_json(record, indent=None) + "\n" for record in records)
+        )
 
 
 def check_new(folder: Path) -> None:

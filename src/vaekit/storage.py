@@ -66,6 +66,13 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Model
 
     Raises:
         InputError: when there is no model, or it does not fit this version.
+
+    >>> import tempfile, vaekit
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = vaekit.train(folder + "/run", "mlp", data="digits", epochs=1)
+    ...     model, config, info = vaekit.load_model(run.path)
+    >>> info.shape, config.model.latent_dim
+    ((1, 8, 8), 20)
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"--device {device}: this machine has no usable CUDA device; choose cpu")
@@ -77,8 +84,7 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Model
     tensors, about = read_tensors(file, "model")
     try:
         config = decode(Config, about["config"])
-        stored = about["info"]
-        info = DataInfo(**{**stored, "shape": tuple(stored["shape"]), "class_names": tuple(stored["class_names"])})
+        info = DataInfo.from_json(about["info"])
         with seeded(0, "weights"):  # they are replaced at once; the caller's generator is left alone
             model: Model = config.model.build(info)
         model.load_state_dict(tensors)

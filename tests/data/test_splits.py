@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vaekit.data.batches import Data
 from vaekit.data.images import Splits
 from vaekit.data.sources import load
 from vaekit.data.splits import load_splits
@@ -28,7 +29,7 @@ def numbers(images: object) -> list[int]:
 
 
 def test_splits_share_no_image_and_lose_none(tmp_path: Path) -> None:
-    splits = load_splits(numbered(tmp_path), None, validation=7)
+    splits = load_splits(Data(data=numbered(tmp_path), validation=7), None)
     train, val, test = map(numbers, (splits.train, splits.val, splits.test))
     assert len(val) == 7
     assert len(test) == 4
@@ -57,21 +58,21 @@ def test_the_split_is_the_same_for_every_run_and_whatever_torchs_generator_holds
 
 def test_training_limit_leaves_the_other_splits_alone(tmp_path: Path) -> None:
     name = numbered(tmp_path)
-    whole, few = load_splits(name, None), load_splits(name, None, train_limit=3)
+    whole, few = load_splits(name, None), load_splits(Data(data=name, train_limit=3), None)
     assert numbers(few.val) == numbers(whole.val)
     assert numbers(few.test) == numbers(whole.test)
     assert numbers(few.train) == numbers(whole.train)[:3]
     assert few.info.num_train == 3
-    assert numbers(load_splits(name, None, train_limit=10**9).train) == numbers(whole.train)
+    assert numbers(load_splits(Data(data=name, train_limit=10**9), None).train) == numbers(whole.train)
 
 
 def test_validation_may_be_none_and_may_not_be_all(tmp_path: Path) -> None:
     name = numbered(tmp_path)
-    assert load_splits(name, None, validation=0).val is None
-    assert len(numbers(load_splits(name, None, validation=35).train)) == 1
+    assert load_splits(Data(data=name, validation=0), None).val is None
+    assert len(numbers(load_splits(Data(data=name, validation=35), None).train)) == 1
     for validation in (36, 1000):
         with pytest.raises(InputError, match=f"^--validation: {validation} leaves none of the 36 images"):
-            load_splits(name, None, validation=validation)
+            load_splits(Data(data=name, validation=validation), None)
 
 
 def test_a_single_image_can_be_trained_on(tmp_path: Path) -> None:

@@ -7,19 +7,21 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import cases
 from vaekit.config import flags, replace
 from vaekit.data.batches import Data
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
-from vaekit.models.vae import VAEConfig
+from vaekit.models.vae import VAEConfig, VAEModel
 from vaekit.networks.conditioning import Embedding, OneHot
 from vaekit.networks.conv import Conv
 from vaekit.networks.mlp import MLP
 from vaekit.noise import Noise
 from vaekit.objectives.table import OBJECTIVES
-from vaekit.settings import Config
+from vaekit.probability.latents import DiagonalGaussianHead
+from vaekit.settings import Config, preset
 from vaekit.storage import load_model, save_model
 from vaekit.training.step import TrainingStep, numeric_fields
 
@@ -151,7 +153,7 @@ def _fingerprint(model: Any, shape: tuple[int, int, int]) -> tuple[Any, ...]:
     with torch.no_grad():
         for parameter in built.parameters():
             if parameter.dim() > 0:
-                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
     batch = Data().batch(cases.random_images(shape, 4), torch.arange(4), Noise.from_seed(0, 4))
     value = built.draw(batch, (), Noise.from_seed(0, 4)).log_p_x.sum().item()
     return [tuple(p.shape) for p in built.parameters()], value
@@ -242,3 +244,19 @@ def test_path_only_cuts_the_density_of_every_posterior_from_encoder_and_paramete
         assert after.posterior.log_prob(after.value).requires_grad
     (-path.log_w.mean()).backward()
     assert all(p.grad is not None for p in model.encoder.parameters())
+
+
+def test_only_a_diagonal_gaussian_posterior_provides_what_needs_one() -> None:
+    parts = [nn.Flatten(), nn.Identity(), nn.Linear(4, 4), nn.Identity()]
+    encoder, prior, decoder, likelihood = parts
+    plain = VAEModel(encoder, nn.Linear(4, 4), prior, decoder, likelihood)
+    diagonal = VAEModel(encoder, DiagonalGaussianHead(4, 2), prior, decoder, likelihood)
+    assert plain.provides == {"rate", "log_w"}
+    assert diagonal.provides == {"rate", "log_w", "diagonal"}
+
+
+def test_codes_stand_for_labels() -> None:
+    model = preset("cvae-onehot").model.build(DataInfo("own", (1, 8, 8), ("a", "b", "c")))
+    latents, labels = torch.randn(3, 2), torch.tensor([2, 0, 1])
+    by_code = model.decode(latents, torch.eye(3)[labels])
+    assert torch.equal(by_code.logits, model.decode(latents, labels).logits)

@@ -21,6 +21,7 @@ def reference_encoder(encoder: ConvEncoder, images: Tensor, code: Tensor | None)
     x = images
     for layer in encoder.convolutions:
         x = F.relu(F.conv2d(x, layer.weight, layer.bias, 2, 1))
+    x = x.permute(0, 2, 3, 1)  # flattened pixel by pixel, as Keras does
     x = x.flatten(1) if code is None else torch.cat([x.flatten(1), code], 1)
     return F.relu(F.linear(x, encoder.dense.weight, encoder.dense.bias))
 
@@ -29,7 +30,7 @@ def reference_decoder(
     decoder: ConvDecoder, latents: Tensor, code: Tensor | None, sizes: list[tuple[int, int]]
 ) -> Tensor:
     x = latents if code is None else torch.cat([latents, code], 1)
-    x = F.relu(F.linear(x, decoder.dense.weight, decoder.dense.bias)).view(len(x), -1, *sizes[-1])
+    x = F.relu(F.linear(x, decoder.dense.weight, decoder.dense.bias)).view(len(x), *sizes[-1], -1).permute(0, 3, 1, 2)
     *ups, last = decoder.convolutions
     for layer, size in zip(ups, sizes[-2::-1], strict=True):
         x = F.conv_transpose2d(x, layer.weight, layer.bias, 2, 1, output_padding=1)

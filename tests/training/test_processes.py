@@ -15,7 +15,7 @@ from torch import nn
 import test_walls
 import vaekit
 from helpers_run import command, environment, timeless
-from vaekit.data.batches import Order
+from vaekit.data.batches import Data, Order
 from vaekit.data.splits import load_splits
 from vaekit.runs import Run
 from vaekit.storage import read_tensors
@@ -209,7 +209,7 @@ def test_one_process_needs_no_group() -> None:
 def test_validation_images_are_those_of_the_split(pair: Any) -> None:
     """The bound over the processes' parts weighs every image once, though one has 26 of the 51 and the other 25."""
     run, _, _ = pair
-    assert len(load_splits("digits", None, 51, 200).val) == 51
+    assert len(load_splits(Data(data="digits", validation=51, train_limit=200), None).val) == 51
     first, last = run.metrics()
     assert first["val"]["elbo_nats"] == pytest.approx(-(first["val"]["distortion_nats"] + first["val"]["rate_nats"]))
     assert last["val"]["loss"] == pytest.approx(-last["val"]["elbo_nats"], rel=1e-6)

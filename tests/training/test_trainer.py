@@ -203,7 +203,7 @@ def test_looking_changes_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     looks = []
 
     class Watcher(Silent):
-        def step(self, progress: Any, total_steps: int, means: Any) -> None:
+        def step(self, progress: Any, total_steps: int, means: Any, images_per_second: float) -> None:
             looks.append((progress.step, total_steps, means["loss"]))
 
     watched = vaekit.train(tmp_path / "watched", config=config(), observer=Watcher())
@@ -405,6 +405,10 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path: 
                 replace(config(), objective=NeedsTwo()),
                 "--objective needs-two: needs gills, wings, which this model does not provide",
             ),
+            (
+                config(patience=3, validation=0),
+                "--patience 3: no images are held out to judge by; add --validation 5000",
+            ),
         ]
         for given, message in cases:
             with pytest.raises(InputError) as refusal:
@@ -420,8 +424,9 @@ def test_a_batch_must_be_shared_evenly() -> None:
         count = 3
 
     given = config()
-    model = given.model.build(load_splits("digits", None).info)
+    splits = load_splits("digits", None)
+    model = given.model.build(splits.info)
     with pytest.raises(InputError) as refusal:
-        trainer.check_trainable(given, model, 250, Three())
+        trainer.check_trainable(given, model, splits, Three())
     assert str(refusal.value) == "--batch-size: 32 cannot be shared by 3 processes; use a multiple"
-    trainer.check_trainable(config(batch_size=33), model, 250, Three())
+    trainer.check_trainable(config(batch_size=33), model, splits, Three())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +71,11 @@ class DataInfo:
     binary: bool = False
     num_train: int = 0
     checksum: int = 0
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> DataInfo:
+        """The inverse of `dataclasses.asdict` after a journey through JSON."""
+        return cls(**{**stored, "shape": tuple(stored["shape"]), "class_names": tuple(stored["class_names"])})
 
 
 @dataclass(frozen=True)

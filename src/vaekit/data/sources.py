@@ -98,6 +98,7 @@ class FashionMnist:
         return _load_idx_set("fashion-mnist", md5s, mirrors, classes, folder)
 
 
+_MOST_CLASSES = 65536
 _TRAIN_KEYS = (("x_train", "y_train"), ("images", "labels"), ("x", "y"))
 
 
@@ -124,6 +125,8 @@ def load_array(path: Path) -> Loaded:
             train = pack(arrays[images], arrays.get(labels), name)
             test = pack(arrays["x_test"], arrays.get("y_test"), name) if "x_test" in arrays else None
             classes = 0 if train.labels is None else int(train.labels.max()) + 1
+            if classes > _MOST_CLASSES:
+                raise InputError(f"{name}: label {classes - 1} is out of range; number the classes from 0 up")
             if test is not None:
                 _check_same_kind(train, test, classes, name)
             return Loaded(train, test, tuple(str(label) for label in range(classes)))
@@ -139,10 +142,15 @@ def _check_same_kind(train: Images, test: Images, classes: int, name: str) -> No
         raise InputError(f"{name}: test images of label {top} beside training labels up to {classes - 1}; divide anew")
 
 
+def is_file(name: str) -> bool:
+    """Whether a data set is given as a file of arrays, not by name."""
+    return Path(name).suffix in (".npy", ".npz")
+
+
 def load(name: str, folder: Path | None) -> Loaded:
     """A named set, or the arrays of a ``.npy`` or ``.npz`` file."""
     path = Path(name).expanduser()
-    if path.suffix in (".npy", ".npz"):
+    if is_file(name):
         return load_array(path)
     if name in SOURCES:
         source: Source = SOURCES[name]()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from vaekit.data.batches import Data
 from vaekit.data.images import DataInfo, Images, Splits, checksum, is_binary
 from vaekit.data.sources import load
 from vaekit.errors import InputError
@@ -22,22 +23,21 @@ def _divide(images: Images, held_out: int) -> tuple[Images, Images | None]:
     return images.select(kept), images.select(taken)
 
 
-def load_splits(
-    name: str, folder: Path | None, validation: int | None = None, train_limit: int | None = None
-) -> Splits:
+def load_splits(data: Data | str, folder: Path | None) -> Splits:
     """The splits of a data set.
 
     Without an official test split a tenth of the images is held out for testing.
 
     Args:
-        name: a named set, or a path.
+        data: its settings: name or path, number of training images held out for validation (None means 5,000, or a
+            tenth if that is less) and how many of the rest to use; or the name alone.
         folder: where local data sets lie.
-        validation: number of training images held out; None means 5,000, or a tenth if that is less.
-        train_limit: use only so many of the remaining training images.
 
     Raises:
         InputError: when too few images are left to train on.
     """
+    data = Data(data=data) if isinstance(data, str) else data
+    name, validation, train_limit = data.data, data.validation, data.train_limit
     loaded = load(name, folder)
     train, test = loaded.train, loaded.test
     if test is None:

@@ -34,7 +34,7 @@ def codes(subject: Subject) -> tuple[np.ndarray, np.ndarray | None]:
 
 def scatter(subject: Subject) -> Drawn | None:
     """Posterior means in the plane: their own coordinates for 2 latents, principal components beyond."""
-    if subject.images is None or len(subject.images) < 3:
+    if len(subject.images) < 3:
         return None
     means, labels = codes(subject)
     dimensions = means.shape[1]

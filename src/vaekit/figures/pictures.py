@@ -27,8 +27,6 @@ def _rows(images: Tensor, columns: int) -> Tensor:
 
 def inputs(subject: Subject) -> Drawn | None:
     """Images as the encoder receives them."""
-    if subject.images is None:
-        return None
     columns = columns_that_fit(subject.info.shape)
     batch = subject.examples(3 * columns)
     title = f"What the model sees: {subject.split} images"
@@ -43,7 +41,7 @@ def inputs(subject: Subject) -> Drawn | None:
 
 def reconstructions(subject: Subject) -> Drawn | None:
     """Originals above their reconstructions; None for models that restore."""
-    if subject.images is None or subject.corrupted:
+    if subject.corrupted:
         return None
     columns = columns_that_fit(subject.info.shape, "reconstruction")
     batch = subject.examples(3 * columns)
@@ -62,7 +60,7 @@ def reconstructions(subject: Subject) -> Drawn | None:
 
 def restorations(subject: Subject) -> Drawn | None:
     """Corrupted input, restored and clean image, with PSNR; only for models that undo a corruption."""
-    if subject.images is None or not subject.corrupted:
+    if not subject.corrupted:
         return None
     columns = columns_that_fit(subject.info.shape, "corrupted")
     batch = subject.examples(2 * columns)
@@ -126,7 +124,7 @@ def class_samples(subject: Subject) -> Drawn | None:
 
 def interpolations(subject: Subject) -> Drawn | None:
     """Lines in latent space between real images; within a class for models that read labels."""
-    if subject.images is None or len(subject.images) < 2:
+    if len(subject.images) < 2:
         return None
     steps = max(3, columns_that_fit(subject.info.shape) - 2)
     start, end = _pairs(subject, 8)

@@ -1,4 +1,4 @@
-"""What figures are made of: a trained model and held-out images."""
+"""What figures are made of: a trained model and images; never test images, which `evaluate` alone reads."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from vaekit.storage import load_model
 
 @dataclass
 class Subject:
-    """A model with images that it was not trained on.
+    """A model with images: held-out ones, or where none were held out, those it was trained on.
 
     Attributes:
         model: in evaluation mode, on the CPU.
         config: its configuration.
         info: its data.
-        images: validation images where there are any, else test images; None without either.
+        images: validation images where there are any, else training images.
         split: which of the two, in words.
     """
 
     model: Model
     config: Config
     info: DataInfo
-    images: Images | None
+    images: Images
     split: str
 
     @classmethod
     def of(cls, run: Run, data_dir: str | os.PathLike[str] | None = None) -> Subject:
-        """The model of a run, and its held-out images.
+        """The model of a run, and its images.
 
         Raises:
             InputError: when there is no model yet, or the data cannot be found.
         """
         model, config, info = load_model(run.model)
         data = config.data
-        splits = load_splits(data.data, data_folder(data_dir), data.validation, data.train_limit)
+        splits = load_splits(data, data_folder(data_dir))
         if splits.val is not None:
             return cls(model, config, info, splits.val, "validation")
-        return cls(model, config, info, splits.test, "test")
+        return cls(model, config, info, splits.train, "training")
 
     @property
     def data(self) -> Data:
@@ -65,7 +65,7 @@ class Subject:
     @cached_property
     def conditional(self) -> bool:
         """Whether the model reads labels."""
-        return getattr(self.model, "conditioning", None) is not None
+        return self.model.num_classes is not None
 
     @cached_property
     def corrupted(self) -> bool:
@@ -78,14 +78,12 @@ class Subject:
         return type(self.model).sample_prior is not Model.sample_prior
 
     def batch(self, index: Tensor) -> Batch:
-        """The held-out images at `index`, binarized and corrupted with the noise that evaluation uses."""
-        assert self.images is not None
+        """The images at `index`, binarized and corrupted with the noise that evaluation uses."""
         key = torch.tensor(seed_key(0, "evaluate"))
         return self.data.batch(self.images, index, Noise(key, index))
 
     def examples(self, count: int) -> Batch:
         """The first `count` images, each class in turn where there are labels."""
-        assert self.images is not None
         return self.batch(in_turn(self.images.labels, len(self.images))[:count])
 
 

@@ -40,12 +40,21 @@ class Model(nn.Module):
     provides: frozenset[str] = frozenset()
     low_precision: bool = False
 
+    @property
+    def num_classes(self) -> int | None:
+        """Number of labels that a conditional model knows; None for one that reads no labels."""
+        return None
+
+    def code(self, labels: Tensor | None) -> Tensor | None:
+        """The vectors (batch, k) that stand for labels (batch,) inside the model; None for one that reads no labels."""
+        return None
+
     def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
         """Draw latents for each image and decode them; noise None draws from torch's global generator."""
         raise TypeError(f"{type(self).__name__} does not define draw()")
 
     def decode(self, latents: Tensor, labels: Tensor | None = None) -> ImageDistribution:
-        """p(image | latents): latents (*sample_shape, batch, latent), labels (batch,) or None."""
+        """p(image | latents): latents (*sample_shape, batch, latent), labels (batch,), codes (batch, k) or None."""
         raise TypeError(f"{type(self).__name__} does not define decode()")
 
     def sample_prior(self, count: int, labels: Tensor | None, noise: Noise) -> Tensor:

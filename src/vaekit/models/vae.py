@@ -28,14 +28,13 @@ class VAEModel(Model):
 
     Args:
         encoder: (images (batch, channels, height, width)[, code (batch, k)]) to features (batch, num_features).
-        posterior: features to a distribution over latents (batch, latent).
+        posterior: features to a distribution over latents (batch, latent); its attribute `diagonal` tells of a diagonal
+            Gaussian.
         prior: code, or None, to a distribution over latents.
         decoder: (latents (n, latent)[, code (n, k)]) to the likelihood's parameters (n, channels, height, width).
         likelihood: the decoder's output to a distribution over images.
-        conditioning: labels (batch,) to codes (batch, k); None for an unconditional model.
+        conditioning: labels (batch,) to codes (batch, k), with an attribute `num_classes`; None for no condition.
     """
-
-    provides = frozenset({"rate", "log_w", "diagonal"})
 
     def __init__(
         self,
@@ -51,14 +50,20 @@ class VAEModel(Model):
         self.encoder, self.posterior, self.prior = encoder, posterior, prior
         self.decoder, self.likelihood, self.conditioning = decoder, likelihood, conditioning
         self.low_precision = low_precision
+        diagonal = {"diagonal"} if getattr(posterior, "diagonal", False) else set()
+        self.provides = frozenset({"rate", "log_w", *diagonal})
+
+    @property
+    def num_classes(self) -> int | None:
+        return None if self.conditioning is None else self.conditioning.num_classes  # type: ignore[return-value]
 
     def code(self, labels: Tensor | None) -> Tensor | None:
-        """Codes (batch, k) of labels (batch,), or None for an unconditional model."""
+        """Codes (batch, k) of labels (batch,), or None for an unconditional model; codes pass through as they are."""
         if self.conditioning is None:
             return None
         if labels is None:
             raise InputError("the model is conditional and was given no labels; give one for each image")
-        return self.conditioning(labels)
+        return labels if labels.is_floating_point() else self.conditioning(labels)
 
     def features(self, images: Tensor, code: Tensor | None) -> Tensor:
         features = self.encoder(images) if code is None else self.encoder(images, code)

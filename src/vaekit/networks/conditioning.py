@@ -15,7 +15,10 @@ CONDITIONINGS = Table("conditioning", "vaekit.networks")
 
 
 class Conditioning(Protocol):
-    """An entry: builds a module from labels (batch,) to codes (batch, size(num_classes)), or None."""
+    """An entry: builds a module from labels (batch,) to codes (batch, size(num_classes)), or None.
+
+    The module says in `num_classes` how many labels it knows.
+    """
 
     def size(self, num_classes: int) -> int: ...
 
@@ -30,6 +33,15 @@ class OneHotCode(nn.Module):
     def forward(self, labels: Tensor) -> Tensor:
         classes = torch.arange(self.num_classes, device=labels.device)
         return (labels[:, None] == classes).float()
+
+
+class LabelEmbedding(nn.Embedding):
+    """Learned codes (num_classes, embedding_dim), initialized as Keras has it: uniform from -0.05 to 0.05."""
+
+    def __init__(self, num_classes: int, embedding_dim: int):
+        super().__init__(num_classes, embedding_dim)
+        self.num_classes = num_classes
+        nn.init.uniform_(self.weight, -0.05, 0.05)
 
 
 @CONDITIONINGS.register("none")
@@ -67,6 +79,4 @@ class Embedding:
         return self.embedding_dim
 
     def build(self, num_classes: int) -> nn.Module | None:
-        embedding = nn.Embedding(num_classes, self.embedding_dim)
-        nn.init.uniform_(embedding.weight, -0.05, 0.05)
-        return embedding
+        return LabelEmbedding(num_classes, self.embedding_dim)

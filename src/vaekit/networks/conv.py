@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from vaekit.config import leaf
-from vaekit.networks.convolution import Conv2d, ConvTranspose2d
+from vaekit.networks.convolution import Conv2d, ConvTranspose2d, relu_
 from vaekit.networks.layers import initialize, join, linear
 from vaekit.networks.table import NETWORKS, Shape
 
@@ -46,8 +45,9 @@ class ConvEncoder(nn.Module):
         self.dense = linear(channels[-1] * math.prod(smallest) + num_condition, dense)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = self.convolutions(images).flatten(1)
-        return torch.relu_(self.dense(join(features, condition)))
+        # Pixel by pixel, as channels_last memory has them (and Keras flattens them): so that nothing is copied.
+        features = self.convolutions(images).permute(0, 2, 3, 1).flatten(1)
+        return relu_(self.dense(join(features, condition)))
 
 
 class ConvDecoder(nn.Module):
@@ -56,7 +56,7 @@ class ConvDecoder(nn.Module):
     def __init__(self, shape: Shape, num_condition: int, num_latents: int, channels: tuple[int, ...]):
         super().__init__()
         sizes = halved(shape[1:], len(channels))[::-1]
-        self.smallest = (channels[-1], *sizes[0])
+        self.smallest = (*sizes[0], channels[-1])
         self.dense = linear(num_latents + num_condition, math.prod(self.smallest))
         widths = (channels[-1], *channels[::-1])
         layers: list[nn.Module] = []
@@ -69,8 +69,8 @@ class ConvDecoder(nn.Module):
         self.convolutions = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = torch.relu_(self.dense(join(latents, condition))).view(-1, *self.smallest)
-        return self.convolutions(features.contiguous(memory_format=torch.channels_last))
+        features = relu_(self.dense(join(latents, condition))).view(-1, *self.smallest)
+        return self.convolutions(features.permute(0, 3, 1, 2))
 
 
 @NETWORKS.register("conv")

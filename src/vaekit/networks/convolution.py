@@ -24,7 +24,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["Conv2d", "ConvTranspose2d"]
+__all__ = ["Conv2d", "ConvTranspose2d", "relu_"]
 
 Pair = Sequence[int]  # a height and a width
 
@@ -258,6 +258,32 @@ def _relu_grad(g: Tensor, y: Tensor) -> Tensor:
         g, y = g.view(torch.int16), y.view(torch.int16)
         return torch.ops.aten.threshold_backward(g, y, 0).view(torch.bfloat16)
     return torch.ops.aten.threshold_backward(g, y, 0)
+
+
+def relu_(x: Tensor) -> Tensor:
+    """ReLU of x, any shape, in place and with a gradient; in bf16 on a CPU by the integers behind the numbers."""
+    plain = type(x) is Tensor and not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() == 0
+    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    if x.device.type == "cpu" and x.dtype == torch.bfloat16 and plain and not transformed:
+        return _InPlaceReLU.apply(x)
+    return x.relu_()
+
+
+class _InPlaceReLU(torch.autograd.Function):
+    """ReLU of a bf16 tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        _relu_(x)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return _relu_grad(grad, y)
 
 
 def _by_taps(x: Tensor, w: Tensor, b: Tensor | None, padding: Pair) -> Tensor:

@@ -30,6 +30,8 @@ class Prior(Protocol):
 class DiagonalGaussianHead(nn.Module):
     """A linear map from features (batch, num_features) to means and log-variances (batch, num_latents)."""
 
+    diagonal = True
+
     def __init__(self, num_features: int, num_latents: int):
         super().__init__()
         self.map = linear(num_features, 2 * num_latents)

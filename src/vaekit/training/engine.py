@@ -31,8 +31,15 @@ def resolve(training: Training, model: Model) -> Resolved:
     precision = training.precision
     if precision == "auto":
         precision = "bfloat16" if model.low_precision and _fast_bfloat16(device) else "float32"
-    threads = training.threads or len(os.sched_getaffinity(0))
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine
+    threads = training.threads or max(1, usable_cores() // beside)
     return Resolved(device, precision, threads, int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _fast_bfloat16(device: str) -> bool:
@@ -45,6 +52,7 @@ def _fast_bfloat16(device: str) -> bool:
 def prepare(resolved: Resolved) -> torch.device:
     """Set this process up as the run was resolved; returns its device."""
     torch.set_num_threads(resolved.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     if resolved.device == "cuda":
         if not torch.cuda.is_available():
             raise InputError("the run was begun on a GPU and this machine has none; resume it where there is one")

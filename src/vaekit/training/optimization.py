@@ -42,6 +42,8 @@ class Optimizers:
             for name, parameters in self.parameters.items()
             if parameters
         }
+        for adam in self.adams.values():
+            adam._warned_capturable_if_run_uncaptured = True  # the first steps run eagerly on purpose
 
     def set_learning_rate(self, value: float) -> None:
         for adam in self.adams.values():
@@ -55,7 +57,7 @@ class Optimizers:
         """Fill each player's gradients with those of its own loss."""
         for adam in self.adams.values():
             adam.zero_grad(set_to_none=True)
-        if len(losses) == 1:
+        if len(self.adams) == 1:
             next(iter(losses.values())).backward()
             return
         for name, loss in losses.items():

@@ -1,20 +1,24 @@
-"""Progress on standard error: a live bar on a terminal, one line an epoch elsewhere."""
+"""Progress on standard error: a live bar on a terminal, one line an epoch everywhere."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from vaekit.models.table import Model
 from vaekit.training.checkpoints import Progress
 
+_BAR = 24
 
-def _time(seconds: float) -> str:
-    """
-    >>> _time(3725)
-    '1:02:05'
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any.
+
+    >>> duration(65), duration(3725)
+    ('1:05', '1:02:05')
     """
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
@@ -31,45 +35,46 @@ def _terms(means: Mapping[str, Any]) -> str:
 class EpochLines:
     """Writes a line an epoch, and on a terminal a line that is rewritten as the steps go by."""
 
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-        self.started = time.perf_counter()
-        self.first_step: int | None = None
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = sys.stderr if stream is None else stream
+        self.first: tuple[int, float] | None = None
 
-    def step(self, progress: Progress, total_steps: int, means: Mapping[str, float]) -> None:
-        if not self.live:
+    def step(self, progress: Progress, total_steps: int, means: Mapping[str, float], images_per_second: float) -> None:
+        if not self.stream.isatty():
             return
-        if self.first_step is None:
-            self.first_step, self.started = progress.step, time.perf_counter()
-            return
-        done = progress.step - self.first_step
-        left = (time.perf_counter() - self.started) / max(done, 1) * (total_steps - progress.step)
-        width = 24
-        filled = width * progress.step // total_steps
-        bar = "━" * filled + "╌" * (width - filled)
-        line = f"\r{bar} {100 * progress.step // total_steps:3d}%  {_terms(means)}  {_time(left)} left"
-        sys.stderr.write(line.ljust(100)[:140])
-        sys.stderr.flush()
+        now = time.perf_counter()
+        first_step, started = self.first = self.first or (progress.step, now)
+        done = progress.step - first_step
+        left = duration((now - started) / done * (total_steps - progress.step)) if done else "?"
+        filled = _BAR * progress.step // total_steps
+        bar = "━" * filled + "╌" * (_BAR - filled)
+        percent = f"{100 * progress.step // total_steps:3d}%"
+        self._rewrite(f"{bar} {percent}  {_terms(means)}  {images_per_second:,.0f} images/s  {left} left")
 
     def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None:
         val = record["val"]
         held_out = ""
         if val is not None:
-            name = "elbo_nats" if val["elbo_nats"] is not None else "loss"
-            held_out = f"   validation {'ELBO' if name == 'elbo_nats' else 'loss'} {val[name]:.2f}"
-        line = (
+            name, words = ("loss", "loss") if val["elbo_nats"] is None else ("elbo_nats", "ELBO")
+            held_out = f"   validation {words} {val[name]:.2f}"
+        if self.stream.isatty():
+            self._rewrite("")
+        self.stream.write(
             f"epoch {record['epoch']:>3}/{total_epochs:g}   {_terms(record['train'])}{held_out}   "
-            f"{record['images_per_second']:,.0f} images/s"
+            f"{record['images_per_second']:,.0f} images/s\n"
         )
-        clear = "\r" + " " * 140 + "\r" if self.live else ""
-        sys.stderr.write(f"{clear}{line}\n")
-        sys.stderr.flush()
+        self.stream.flush()
+
+    def _rewrite(self, line: str) -> None:
+        width = shutil.get_terminal_size((100, 24)).columns - 1
+        self.stream.write("\r" + line[:width].ljust(width) + ("" if line else "\r"))
+        self.stream.flush()
 
 
 class Silent:
     """Writes nothing."""
 
-    def step(self, progress: Progress, total_steps: int, means: Mapping[str, float]) -> None:
+    def step(self, progress: Progress, total_steps: int, means: Mapping[str, float], images_per_second: float) -> None:
         pass
 
     def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from vaekit.config import check
+from vaekit.config import check, replace
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Splits
+from vaekit.data.sources import is_file
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 from vaekit.models.table import Model
@@ -62,11 +63,13 @@ def train(
     config = configure(preset, **given) if config is None else config
     check(config)
     config.check_combination()
-    splits = _load(config, data_dir)
+    config = _anchored(config)
+    splits = load_splits(config.data, data_folder(data_dir))
     model = seeded_model(config, splits.info)
     resolved = resolve(config.training, model)
     processes = Processes(prepare(resolved))
-    check_trainable(config, model, len(splits.train), processes)
+    check_trainable(config, model, splits, processes)
+    processes.wait()  # until every process has seen that the folder is new
     if processes.first:
         Run.create(out, config, splits.info, resolved)
     processes.wait()
@@ -83,6 +86,12 @@ def resume(
 
     Raises:
         InputError: when there is no run, its data changed, or another process holds it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = train(folder + "/run", "mlp", data="digits", epochs=1)
+    ...     resume(run.path).metrics() == run.metrics()  # finished: nothing was left to do
+    True
     """
     run = Run(path)
     processes = Processes(prepare(run.resolved))
@@ -91,15 +100,18 @@ def resume(
             f"run {str(path)!r} was begun with {run.resolved.processes} processes and this is {processes.count}; "
             "start as many"
         )
-    splits = _load(run.config, data_dir)
+    splits = load_splits(run.config.data, data_folder(data_dir))
     if splits.info != run.info:
         raise InputError(f"data {run.info.name!r} changed since the run began; restore them or train anew")
     return _fit(run, splits, processes, observer)
 
 
-def _load(config: Config, data_dir: str | os.PathLike[str] | None) -> Splits:
-    data = config.data
-    return load_splits(data.data, data_folder(data_dir), data.validation, data.train_limit)
+def _anchored(config: Config) -> Config:
+    """The configuration with the path of own images made absolute, so that it holds wherever it is read."""
+    name = config.data.data
+    if not is_file(name):
+        return config
+    return replace(config, ("data", "data"), str(Path(name).expanduser().resolve()))
 
 
 def _fit(run: Run, splits: Splits, processes: Processes, observer: Observer | None) -> Run:
@@ -107,6 +119,7 @@ def _fit(run: Run, splits: Splits, processes: Processes, observer: Observer | No
         _train(run, splits, processes, observer)
         return run
     with run.locked():
+        run.clean()
         _train(run, splits, processes, observer)
     return run
 

@@ -57,21 +57,27 @@ def asked_to_stop() -> Iterator[threading.Event]:
 class Observer(Protocol):
     """Who is told how training goes. `means` are running means over the epoch, by name."""
 
-    def step(self, progress: Progress, total_steps: int, means: Mapping[str, float]) -> None: ...
+    def step(
+        self, progress: Progress, total_steps: int, means: Mapping[str, float], images_per_second: float
+    ) -> None: ...
 
     def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None: ...
 
 
-def check_trainable(config: Config, model: Model, num_images: int, processes: Processes) -> None:
+def check_trainable(config: Config, model: Model, splits: Splits, processes: Processes) -> None:
     """Refuse what cannot be trained, before anything is written.
 
     Raises:
-        InputError: for a batch that the data or the processes cannot fill, or an objective that needs of the
-            model what it does not provide.
+        InputError: for a batch that the data or the processes cannot fill, an objective that needs of the model what
+            it does not provide, or patience with nothing to be patient about.
     """
-    size = config.training.batch_size
+    size, num_images = config.training.batch_size, len(splits.train)
     if size > num_images:
         raise InputError(f"--batch-size: {size} is more than the {num_images} training images; lower it")
+    if config.training.patience is not None and splits.val is None:
+        raise InputError(
+            f"--patience {config.training.patience}: no images are held out to judge by; add --validation 5000"
+        )
     if size % processes.count:
         raise InputError(f"--batch-size: {size} cannot be shared by {processes.count} processes; use a multiple")
     missing = sorted(config.objective.needs - model.provides)
@@ -101,7 +107,7 @@ class Trainer:
         self.train_images = splits.train.to(device)
         self.val_images: Images | None = None if splits.val is None else splits.val.to(device)
 
-        check_trainable(config, model, len(splits.train), processes)
+        check_trainable(config, model, splits, processes)
         size = self.settings.batch_size
         with seeded(self.settings.seed, "players"):
             players = self.objective.players(config.model.latent_dim)
@@ -164,10 +170,17 @@ class Trainer:
         with asked_to_stop() as stop:
             while not self.progress.finished:
                 self._train_step()
-                if stop.is_set() and not self.progress.finished:
+                if not self.progress.finished and self._agree(stop.is_set()):
                     self._look()
                     self.save()
                     raise RunError(f"stopped at step {self.progress.step}; continue: vaekit resume {self.run.path}")
+
+    def _agree(self, asked: bool) -> bool:
+        """Whether any process was asked to stop; on several GPUs looked at now and then, since looking waits."""
+        alone = self.processes.count == 1
+        if not alone and self.device.type == "cuda" and self.progress.step % _LOOK_EVERY:
+            return False
+        return asked if alone else bool(self.processes.sum(torch.tensor(float(asked), device=self.device)) > 0)
 
     def _train_step(self) -> None:
         """One step, and what falls due after it."""
@@ -196,6 +209,9 @@ class Trainer:
         epochs = step * self.settings.batch_size / self.order.num_images
         return {**self.hyper, "beta": self.hyper["beta"] * self.run.config.beta_schedule(epochs)}
 
+    def _images_per_second(self) -> float:
+        return self.progress.step * self.settings.batch_size / max(self.progress.seconds, 1e-9)
+
     def _means(self) -> dict[str, float]:
         assert self.sums is not None
         return dict(zip(self.names, (self.sums / self.progress.summed).tolist(), strict=True))
@@ -211,7 +227,7 @@ class Trainer:
             advice = "lower --learning-rate, or set --gradient-clip, --warmup or --precision float32"
             raise RunError(f"{what}; {advice}")
         if self.processes.first and self.progress.summed:
-            self.observer.step(self.progress, self.total_steps, self._means())
+            self.observer.step(self.progress, self.total_steps, self._means(), self._images_per_second())
 
     def _end_epoch(self, epoch: int) -> None:
         """Validate, record, keep the best weights, write the checkpoint."""
@@ -223,12 +239,11 @@ class Trainer:
         if self.val_images is not None:
             val = validate(self.module, self.val_images, settings.seed, progress.step, hyper, self.processes)
         progress.epoch = epoch + 1
-        done = progress.step * settings.batch_size
         record = {
             "epoch": progress.epoch,
             "step": progress.step,
             "seconds": round(progress.seconds, 3),
-            "images_per_second": round(done / progress.seconds, 1),
+            "images_per_second": round(self._images_per_second(), 1),
             "learning_rate": learning_rate(settings, progress.step - 1, self.total_steps),
             **hyper,
             "train": _record(train),
