@@ -253,7 +253,7 @@ def test_patience_stops_so_many_epochs_after_the_best(tmp_path: Path) -> None:
 
 
 def test_without_validation_images_the_last_weights_are_kept(tmp_path: Path) -> None:
-    run = train(tmp_path / "run", validation=0, patience=1)
+    run = train(tmp_path / "run", validation=0)
     assert [record["epoch"] for record in run.metrics()] == [1, 2]
     kept, inside = read_tensors(run.model, "model")[0], read_tensors(run.checkpoint, "checkpoint")[0]
     assert all(torch.equal(kept[name], inside[f"player/model/{name}"]) for name in kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,6 @@ def train(
     config = configure(preset, **given) if config is None else config
     check(config)
     config.check_combination()
-    config = _anchored(config)
     splits = load_splits(config.data, data_folder(data_dir))
     model = seeded_model(config, splits.info)
     resolved = resolve(config.training, model)
@@ -71,7 +71,7 @@ def train(
     check_trainable(config, model, splits, processes)
     processes.wait()  # until every process has seen that the folder is new
     if processes.first:
-        Run.create(out, config, splits.info, resolved)
+        Run.create(out, *_anchored(config, splits.info), resolved)
     processes.wait()
     return _fit(Run(out), splits, processes, observer)
 
@@ -106,12 +106,12 @@ def resume(
     return _fit(run, splits, processes, observer)
 
 
-def _anchored(config: Config) -> Config:
-    """The configuration with the path of own images made absolute, so that it holds wherever it is read."""
-    name = config.data.data
-    if not is_file(name):
-        return config
-    return replace(config, ("data", "data"), str(Path(name).expanduser().resolve()))
+def _anchored(config: Config, info: DataInfo) -> tuple[Config, DataInfo]:
+    """Both with the path of own images made absolute, so that it holds from wherever the run is read."""
+    if not is_file(info.name):
+        return config, info
+    path = str(Path(info.name).expanduser().resolve())
+    return replace(config, ("data", "data"), path), dataclasses.replace(info, name=path)
 
 
 def _fit(run: Run, splits: Splits, processes: Processes, observer: Observer | None) -> Run:
