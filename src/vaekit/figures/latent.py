@@ -1,4 +1,4 @@
-"""Where held-out images lie in the latent space."""
+"""Where images lie in the latent space."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RADIUS = math.sqrt(-2.0 * math.log(0.05))  # holds 95% of a 2-D standard normal
 
 
 def codes(subject: Subject) -> tuple[np.ndarray, np.ndarray | None]:
-    """Posterior means (n, latent) of up to 5,000 held-out images, and their labels (n,)."""
+    """Posterior means (n, latent) of up to 5,000 images, and their labels (n,)."""
     assert subject.images is not None
     count = min(_MOST_IMAGES, len(subject.images))
     parts, labels = [], []

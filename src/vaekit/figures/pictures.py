@@ -30,7 +30,8 @@ def inputs(subject: Subject) -> Drawn | None:
     columns = columns_that_fit(subject.info.shape)
     batch = subject.examples(3 * columns)
     title = f"What the model sees: {subject.split} images"
-    caption = f"Images of the {subject.split} split, which training never saw, as the encoder receives them"
+    seen = "which the model learned from" if subject.split == "training" else "which training never saw"
+    caption = f"Images of the {subject.split} split, {seen}, as the encoder receives them"
     if subject.corrupted:
         caption += ": already corrupted"
     elif subject.data.binarization.binary:
