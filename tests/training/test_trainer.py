@@ -138,7 +138,8 @@ def test_steps_and_epochs_are_counted(
 def test_records_hold_what_was_promised(tmp_path: Path) -> None:
     for record in train(tmp_path / "run").metrics():
         assert {"epoch", "step", "seconds", "images_per_second", "train", "val"} <= record.keys()
-        assert record["images_per_second"] == pytest.approx(record["step"] * 32 / record["seconds"], rel=0.05)
+        images, seconds = record["step"] * 32, record["seconds"]  # rounded to a thousandth
+        assert images / (seconds + 0.001) <= record["images_per_second"] <= images / max(seconds - 0.001, 1e-9)
         for split in ("train", "val"):
             means = record[split]
             assert {"loss", "elbo_nats", "rate_nats", "distortion_nats"} <= means.keys()
