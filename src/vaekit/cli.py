@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from vaekit import __version__
 from vaekit.arguments import Parser
 from vaekit.errors import InputError, RunError, unknown
-from vaekit.records import to_json
 
 VERBS = {
     "train": "train a model into a new run folder",
@@ -126,8 +125,3 @@ def _overview() -> str:
         "  vaekit evaluate runs/digits\n"
         "  vaekit sample runs/digits --label 7 --count 64 --out sevens.png"
     )
-
-
-def print_json(record: Any) -> None:
-    """One JSON object on standard output."""
-    print(to_json(record))

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from vaekit.arguments import Parser
-from vaekit.cli import print_json
 from vaekit.data.corruptions import Clean
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images
@@ -24,6 +23,7 @@ from vaekit.figures import image_grid
 from vaekit.generation import class_index, interpolate, reconstruct, sample
 from vaekit.models.table import Model
 from vaekit.noise import Noise
+from vaekit.records import print_json
 from vaekit.runs import write_atomically
 from vaekit.settings import Config
 from vaekit.storage import load_model

@@ -24,3 +24,8 @@ def finite(value: Any) -> Any:
 def to_json(record: Any, indent: int | None = 2) -> str:
     """JSON text of a record, in one line with `indent` None."""
     return json.dumps(finite(record), indent=indent, allow_nan=False)
+
+
+def print_json(record: Any) -> None:
+    """One JSON object on standard output."""
+    print(to_json(record))

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 
 from vaekit.arguments import Parser
-from vaekit.cli import print_json
 from vaekit.config import every_flag, set_flags
 from vaekit.console import KINDS, evaluation_text, list_kinds, listing, listing_text, progress, train_help
 from vaekit.errors import InputError, RunError, unknown
 from vaekit.evaluation.evaluate import DEFAULT_SAMPLES, evaluate
 from vaekit.figures import make_figures
 from vaekit.image_verbs import denoise_verb, interpolate_verb, reconstruct_verb, sample_verb
-from vaekit.records import to_json
+from vaekit.records import print_json, to_json
 from vaekit.report import write_report
 from vaekit.runs import Run, write_atomically
 from vaekit.settings import PRESETS, Config, preset
