@@ -15,10 +15,11 @@ import pytest
 import cases
 from commands import Answer, good, run
 from vaekit import __version__
-from vaekit.cli import EXAMPLES, VERBS, to_json
+from vaekit.cli import EXAMPLES, VERBS
 from vaekit.config import flags, set_flags
 from vaekit.console import KINDS, TABLES, evaluation_text
 from vaekit.evaluation.evaluate import evaluate
+from vaekit.records import to_json
 from vaekit.runs import Run
 from vaekit.settings import PRESETS, preset
 
