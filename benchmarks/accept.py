@@ -149,7 +149,7 @@ def tests(fresh: bool) -> Iterator[Line]:
         "bad input: failed tests": ["tests/test_bad_input.py", "tests/test_damaged_files.py", "tests/test_golden.py"],
     }  # fmt: skip
     for name, places in rooms.items():
-        command = [sys.executable, "-m", "pytest", "-q", "--no-header", *places]
+        command = [sys.executable, "-m", "pytest", "--verbosity=0", "--no-header", *places]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "no output"
         yield Line(name, float(done.returncode != 0), 0, "", detail=last)
