@@ -14,8 +14,8 @@ Module = TypeVar("Module", bound=nn.Module)
 def initialize(layer: Layer) -> Layer:
     """Glorot's uniform weights (Glorot and Bengio 2010) and zero biases, as Keras has them, in place.
 
-    Measured on validation images, wider weights (He et al. 2015) gave the convolutional presets a loss higher by a nat
-    at the same learning rate and no lower one at any.
+    On validation images after 3 epochs, one seed, wider weights (He et al. 2015) gave `cvae-onehot` a loss higher by 1.0
+    nats at a learning rate of 4e-3 and by 0.3 at 8e-3.
     """
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
