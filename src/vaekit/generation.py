@@ -35,19 +35,23 @@ def _device(model: Model) -> torch.device:
     return next(model.parameters()).device
 
 
-def _labels(model: Model, labels: Tensor | None, count: int) -> Tensor | None:
-    """Labels (count,) on the model's device; None for a model without conditions."""
-    if model.num_classes is None:
+def _condition(model: Model, given: Tensor | None, count: int) -> Tensor | None:
+    """Labels (count,) or attributes (count, n) on the model's device; None for a model without conditions."""
+    if not model.conditional:
         return None
-    if labels is None:
-        raise InputError("the model is conditional and was given no labels; give one for each image")
-    return labels.to(_device(model)).expand(count) if labels.dim() == 0 else labels.to(_device(model))
+    if given is None:
+        what = "labels" if model.num_attributes is None else "attributes"
+        raise InputError(f"the model is conditional and was given no {what}; give them for each image")
+    given = given.to(_device(model))
+    axes = 0 if model.num_attributes is None else 1
+    return given.expand(count, *given.shape) if given.dim() == axes else given
 
 
 @torch.no_grad()
-def decode(model: Model, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Mean images of latents (n, latent), under labels (n,) or codes of labels (n, k) for a conditional model."""
-    return model.decode(latents, labels).mean.clamp(0.0, 1.0)
+def decode(model: Model, latents: Tensor, condition: Tensor | None = None, code: Tensor | None = None) -> Tensor:
+    """Mean images of latents (n, latent); for a conditional model under labels (n,), attributes (n, k), or their codes."""
+    likelihood = model.decode(latents, condition) if code is None else model.decode(latents, code=code)
+    return likelihood.mean.clamp(0.0, 1.0)
 
 
 @torch.no_grad()
@@ -68,9 +72,9 @@ def sample(model: Model, count: int, labels: Tensor | None = None, seed: int = 0
     """
     if labels is None and model.num_classes is not None:
         labels = torch.arange(count) % model.num_classes
-    labels = _labels(model, labels, count)
+    condition = _condition(model, labels, count)
     noise = Noise.from_seed(seed, count, "sample", device=_device(model))
-    return decode(model, temperature * model.sample_prior(count, labels, noise), labels)
+    return decode(model, temperature * model.sample_prior(count, condition, noise), condition)
 
 
 @torch.no_grad()
@@ -79,7 +83,7 @@ def encode(model: Model, images: Tensor, labels: Tensor | None = None) -> Tensor
     encode_images = getattr(model, "encode", None)
     if encode_images is None:
         raise InputError(f"model {type(model).__name__} has no encoder to read images with; choose another model")
-    center = center_of(encode_images(images.to(_device(model)), _labels(model, labels, len(images))))
+    center = center_of(encode_images(images.to(_device(model)), _condition(model, labels, len(images))))
     if center is None:
         raise InputError(f"model {type(model).__name__} has a posterior without a center; draw from it instead")
     return center
@@ -93,8 +97,8 @@ def reconstruct(model: Model, images: Tensor, labels: Tensor | None = None) -> T
     >>> reconstruct(model, torch.rand(2, 1, 28, 28), labels=torch.tensor([0, 1])).shape
     torch.Size([2, 1, 28, 28])
     """
-    labels = _labels(model, labels, len(images))
-    return decode(model, encode(model, images, labels), labels)
+    condition = _condition(model, labels, len(images))
+    return decode(model, encode(model, images, condition), condition)
 
 
 denoise = reconstruct
@@ -134,8 +138,8 @@ def interpolate(
         return (first[:, None] + weights * (last - first)[:, None]).flatten(0, 1)
 
     latents = line(encode(model, start, start_labels), encode(model, end, end_labels))
-    first, last = (model.code(_labels(model, labels, len(start))) for labels in (start_labels, end_labels))
-    images = decode(model, latents, None if first is None or last is None else line(first, last))
+    first, last = (model.code(_condition(model, labels, len(start))) for labels in (start_labels, end_labels))
+    images = decode(model, latents, code=None if first is None or last is None else line(first, last))
     return images.view(len(start), steps, *images.shape[1:])
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from vaekit.arguments import Parser
-from vaekit.data.corruptions import Clean
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images
 from vaekit.data.sources import load
@@ -72,7 +71,7 @@ def denoise_verb(parser: Parser, words: list[str]) -> None:
     options = parser.read(words)
     write = _writer(options)
     model, config, info = load_model(options.run)
-    if options.images is None and isinstance(config.data.corruption, Clean):
+    if options.images is None and not config.data.restores:
         raise InputError(
             f"run {options.run!r} was trained without a corruption to undo; "
             "train one with --preset denoising, or give --images"
@@ -99,7 +98,7 @@ def interpolate_verb(parser: Parser, words: list[str]) -> None:
         where = f"--images {options.images!r}" if options.images else f"--split {options.split}"
         raise InputError(f"{where}: {len(inputs)} image is too few to walk between; give at least 2")
     start, end = inputs[:half], inputs[half : 2 * half]
-    ends = (None, None) if model.num_classes is None or labels is None else (labels[:half], labels[half : 2 * half])
+    ends = (None, None) if not model.conditional or labels is None else (labels[:half], labels[half : 2 * half])
     lines = interpolate(model, start, end, options.steps, *ends)
     write(lines.flatten(0, 1), options.steps)
 

@@ -258,5 +258,5 @@ def test_only_a_diagonal_gaussian_posterior_provides_what_needs_one() -> None:
 def test_codes_stand_for_labels() -> None:
     model = preset("cvae-onehot").model.build(DataInfo("own", (1, 8, 8), ("a", "b", "c")))
     latents, labels = torch.randn(3, 2), torch.tensor([2, 0, 1])
-    by_code = model.decode(latents, torch.eye(3)[labels])
+    by_code = model.decode(latents, code=torch.eye(3)[labels])
     assert torch.equal(by_code.logits, model.decode(latents, labels).logits)

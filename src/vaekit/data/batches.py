@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from vaekit.config import choice, leaf
 from vaekit.data.binarization import BINARIZATIONS, Binarization, Grey
 from vaekit.data.corruptions import CORRUPTIONS, Clean, Corruption
-from vaekit.data.images import DataInfo, Images
+from vaekit.data.images import DataInfo
+from vaekit.data.sizing import Sizing
 from vaekit.noise import Noise, seed_key
 
 
@@ -19,9 +20,9 @@ class Batch(NamedTuple):
     """What a model sees.
 
     Attributes:
-        input: (batch, channels, height, width) in [0, 1], what the encoder reads.
+        input: (batch, channels, height, width) in [0, 1], what the encoder reads; its size may differ from the target's.
         target: (batch, channels, height, width) in [0, 1], what the likelihood scores.
-        condition: int64 (batch,) labels, or None.
+        condition: int64 (batch,) labels, or float32 (batch, k) attributes, NaN where unknown, or None.
         mask: None, or (batch, channels, height, width) with 1 where the target is observed.
         index: int64 (batch,), positions in the data set.
     """
@@ -37,21 +38,44 @@ class Batch(NamedTuple):
 class Data:
     """The data set and what is done to its images."""
 
-    data: str = leaf("mnist", "named data set (see vaekit list data), or a .npy or .npz file of images")
+    data: str = leaf(
+        "mnist", "named data set (see vaekit list data), a folder or archive of images, a .npy or .npz file"
+    )
+    target: str | None = leaf(None, "clean images to restore those of --data to, matched by name: a folder or archive")
+    sizing: Sizing = field(default_factory=Sizing)
     validation: int | None = leaf(None, "training images held out to validate on (none: 5000, or a tenth)", ge=0)
     train_limit: int | None = leaf(None, "use only so many training images (none: all)", ge=1)
+    group_by: Literal["auto", "folder", "none"] = leaf(
+        "auto", "what no split may cut in two: auto (what the set says, such as a person), folder or none"
+    )
     binarization: Binarization = choice(BINARIZATIONS, Grey, "how grey pixels become targets")
     corruption: Corruption = choice(CORRUPTIONS, Clean, "what is done to the input, the target staying clean")
+
+    @property
+    def restores(self) -> bool:
+        """Whether the encoder reads something else than the target."""
+        return self.target is not None or not isinstance(self.corruption, Clean)
 
     def is_binary(self, info: DataInfo) -> bool:
         """Whether targets are 0 or 1 only."""
         return info.binary or self.binarization.binary
 
-    def batch(self, images: Images, index: Tensor, noise: Noise) -> Batch:
+    def batch(self, images: Picked, index: Tensor, noise: Noise) -> Batch:
         """The batch of the images at `index`; `noise` decides binarization and corruption."""
         target = self.binarization(images.unit(index), noise)
-        labels = None if images.labels is None else images.labels.index_select(0, index)
-        return Batch(self.corruption(target, noise), target, labels, None, index)
+        given = images.input_unit(index)
+        seen = self.corruption(target if given is None else given, noise)
+        return Batch(seen, target, images.condition(index), None, noise.index)
+
+
+class Picked(Protocol):
+    """Images that a batch is made from: of a set, or those of the present step alone."""
+
+    def unit(self, index: Tensor) -> Tensor: ...
+
+    def input_unit(self, index: Tensor) -> Tensor | None: ...
+
+    def condition(self, index: Tensor) -> Tensor | None: ...
 
 
 class Order:

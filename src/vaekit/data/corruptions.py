@@ -12,16 +12,30 @@ from vaekit.config import leaf
 from vaekit.noise import Noise
 from vaekit.tables import Table
 
+Shape = tuple[int, int, int]
 CORRUPTIONS = Table("corruption", "vaekit.data")
 
 
 class Corruption(Protocol):
+    """An entry: what it does to images (batch, channels, height, width) in [0, 1]; all that is random is from `noise`."""
+
     def __call__(self, images: Tensor, noise: Noise) -> Tensor: ...
+
+    def shape(self, shape: Shape) -> Shape:
+        """The shape (channels, height, width) that images of `shape` have afterwards."""
+        ...
+
+
+class SameSize:
+    """Default of corruptions that leave the size as it is."""
+
+    def shape(self, shape: Shape) -> Shape:
+        return shape
 
 
 @CORRUPTIONS.register("none")
 @dataclass(frozen=True)
-class Clean:
+class Clean(SameSize):
     """The input is the image itself."""
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
@@ -30,7 +44,7 @@ class Clean:
 
 @CORRUPTIONS.register("blur")
 @dataclass(frozen=True)
-class DownUp:
+class DownUp(SameSize):
     """Blur by scaling down and up again: bilinear, half-pixel centres, no antialiasing."""
 
     blur_factor: float = leaf(2.0, "factor by which the image is scaled down before it is scaled up again", gt=1, le=64)

@@ -16,39 +16,87 @@ from vaekit.errors import InputError, unknown
 
 @dataclass(frozen=True)
 class Images:
-    """A set of images.
+    """A set of n images.
 
     Attributes:
-        pixels: (n, height, width, channels), uint8 0 to 255, or float32 in [0, 1].
+        pixels: (n, height, width, channels), uint8 0 to 255, or float32 in [0, 1]; with `rows`, those of a larger set.
         labels: int64 (n,), or None.
+        attributes: float32 (n, k), NaN where unknown, or None.
+        inputs: like `pixels`, perhaps of another size: what the encoder reads in place of the image itself; or None.
+        rows: int64 (n,), where in `pixels` and `inputs` the images stand. Sets that are mapped from a file are selected
+            from in this way, without a copy.
     """
 
     pixels: Tensor
     labels: Tensor | None = None
+    attributes: Tensor | None = None
+    inputs: Tensor | None = None
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.pixels if self.rows is None else self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        height, width, channels = self.pixels.shape[1:]
+        return (channels, height, width)
 
     def select(self, index: Tensor) -> Images:
         """The images at `index`, in that order."""
-        return Images(self.pixels[index], None if self.labels is None else self.labels[index])
+        labels, attributes = (_rows(part, index) for part in (self.labels, self.attributes))
+        if self.rows is not None:
+            return Images(self.pixels, labels, attributes, self.inputs, self.rows[index])
+        return Images(self.pixels[index], labels, attributes, _rows(self.inputs, index))
+
+    def copied(self, index: Tensor | None = None) -> Images:
+        """The images at `index` (None: all), with pixels of their own."""
+        chosen = self if index is None else self.select(index)
+        if chosen.rows is None:
+            return chosen
+        inputs = None if chosen.inputs is None else chosen.inputs.index_select(0, chosen.rows)
+        return Images(chosen.pixels.index_select(0, chosen.rows), chosen.labels, chosen.attributes, inputs)
 
     def to(self, device: torch.device | str) -> Images:
-        return Images(self.pixels.to(device), None if self.labels is None else self.labels.to(device))
+        if torch.device(device) == self.pixels.device:
+            return self
+        own = self.copied()
+        parts = (own.pixels, own.labels, own.attributes, own.inputs)
+        return Images(*(None if part is None else part.to(device) for part in parts))  # type: ignore[arg-type]  # pixels are there
 
     def unit(self, index: Tensor | None = None) -> Tensor:
         """Float images (n, channels, height, width) in [0, 1], channels_last in memory."""
-        pixels = self.pixels if index is None else self.pixels.index_select(0, index)
+        return self._unit(self.pixels, index)
+
+    def input_unit(self, index: Tensor | None = None) -> Tensor | None:
+        """The same of `inputs`; None where the images are their own."""
+        return None if self.inputs is None else self._unit(self.inputs, index)
+
+    def condition(self, index: Tensor) -> Tensor | None:
+        """What a conditional model reads of the images at `index`: labels, or where there are none, attributes."""
+        given = self.attributes if self.labels is None else self.labels
+        return None if given is None else given.index_select(0, index)
+
+    def _unit(self, pixels: Tensor, index: Tensor | None) -> Tensor:
+        if self.rows is not None:
+            index = self.rows if index is None else self.rows.index_select(0, index)
+        pixels = pixels if index is None else pixels.index_select(0, index)
         pixels = pixels.permute(0, 3, 1, 2)
         return pixels.to(torch.float32).mul_(1.0 / 255.0) if pixels.dtype == torch.uint8 else pixels
 
 
+def _rows(part: Tensor | None, index: Tensor) -> Tensor | None:
+    return None if part is None else part[index]
+
+
 def checksum(*sets: Images | None) -> int:
-    """A number from 0 to 2^32 - 1 that follows from the pixels and labels of sets of images."""
-    tensors = [tensor for images in sets if images is not None for tensor in (images.pixels, images.labels)]
+    """A number from 0 to 2^32 - 1 that follows from all that sets of images hold."""
     value = 0
-    for tensor in tensors:
-        value = value if tensor is None else zlib.crc32(tensor.contiguous().numpy().data, value)
+    for images in sets:
+        own = None if images is None else images.copied()
+        parts = () if own is None else (own.pixels, own.labels, own.attributes, own.inputs)
+        for tensor in parts:
+            value = value if tensor is None else zlib.crc32(tensor.contiguous().numpy().data, value)
     return value
 
 
@@ -62,7 +110,12 @@ class DataInfo:
         class_names: one for each label; empty without labels.
         binary: whether every pixel is 0 or 1, so that a Bernoulli likelihood is a probability.
         num_train: number of training images.
-        checksum: of the training and validation images and their labels, so that a resumed run notices other data.
+        checksum: of the training and validation images and what comes with them, so that a resumed run notices other data.
+        whole: whether pixels are whole grey levels from 0 to 255, so that a likelihood of levels is a probability.
+        input_shape: (channels, height, width) of what the encoder reads, where it differs from `shape`; else None.
+        attribute_names: one for each column of the attributes; empty without.
+        attribute_means: their means over the training images.
+        attribute_scales: their standard deviations; 1 where one does not vary.
     """
 
     name: str
@@ -71,11 +124,22 @@ class DataInfo:
     binary: bool = False
     num_train: int = 0
     checksum: int = 0
+    whole: bool = True
+    input_shape: tuple[int, int, int] | None = None
+    attribute_names: tuple[str, ...] = ()
+    attribute_means: tuple[float, ...] = ()
+    attribute_scales: tuple[float, ...] = ()
+
+    @property
+    def seen_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what the encoder reads."""
+        return self.input_shape or self.shape
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> DataInfo:
         """The inverse of `dataclasses.asdict` after a journey through JSON."""
-        return cls(**{**stored, "shape": tuple(stored["shape"]), "class_names": tuple(stored["class_names"])})
+        plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in stored.items()}
+        return cls(**plain)
 
 
 @dataclass(frozen=True)
@@ -152,4 +216,5 @@ def pack(array: np.ndarray, labels: np.ndarray | None, name: str) -> Images:
 def is_binary(images: Images) -> bool:
     """Whether every pixel is black or white."""
     top = 255 if images.pixels.dtype == torch.uint8 else 1.0
-    return bool(((images.pixels == 0) | (images.pixels == top)).all())
+    pixels = images.copied().pixels
+    return bool(((pixels == 0) | (pixels == top)).all())

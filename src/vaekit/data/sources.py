@@ -1,17 +1,20 @@
-"""Where images come from: named sets, and arrays in ``.npy`` or ``.npz`` files."""
+"""Where images come from: named sets, arrays in ``.npy`` or ``.npz`` files, folders and archives of images."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from vaekit.data.download import fetch, verify
 from vaekit.data.idx import read_idx
 from vaekit.data.images import Images, pack
+from vaekit.data.sizing import Opening
 from vaekit.errors import InputError, unknown
 from vaekit.tables import Table
 
@@ -21,15 +24,39 @@ DIGITS = tuple(str(digit) for digit in range(10))
 
 @dataclass(frozen=True)
 class Loaded:
-    """A data set as published: test images only where an official split exists."""
+    """A data set as published.
+
+    Attributes:
+        train: images to train on, and to hold others out of.
+        test: official test images, where there are any.
+        class_names: one for each label.
+        attribute_names: one for each column of the attributes.
+        val: official validation images, where there are any.
+        groups: int64 (n,) for the training images: what each belongs to, such as the person on it; or None.
+        grouped: whether a split should keep a group together unless told otherwise.
+        fingerprint: stands for everything that was read, where that is known without reading it again.
+        binary: whether every pixel is black or white, where that is known without looking at them all.
+        names: of the training images, where they come from files.
+        notes: sentences on what was done to them or left out, for people.
+    """
 
     train: Images
     test: Images | None
     class_names: tuple[str, ...] = ()
+    attribute_names: tuple[str, ...] = ()
+    val: Images | None = None
+    groups: Tensor | None = None
+    grouped: bool = False
+    fingerprint: int | None = None
+    binary: bool | None = None
+    names: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):
-    def load(self, folder: Path | None) -> Loaded: ...
+    """An entry: reads the set from `folder`, which holds data sets under their names, or from elsewhere."""
+
+    def load(self, folder: Path | None, opening: Opening) -> Loaded: ...
 
 
 @SOURCES.register("digits")
@@ -37,7 +64,7 @@ class Source(Protocol):
 class Digits:
     """1,797 real handwritten digits of 8x8 pixels, 17 grey levels, embedded in scikit-learn (no official split)."""
 
-    def load(self, folder: Path | None) -> Loaded:
+    def load(self, folder: Path | None, opening: Opening) -> Loaded:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
@@ -64,7 +91,7 @@ def _load_idx_set(
 class Mnist:
     """MNIST handwritten digits (LeCun and Cortes): 60,000 training and 10,000 test images, 28x28 grey, 10 classes."""
 
-    def load(self, folder: Path | None) -> Loaded:
+    def load(self, folder: Path | None, opening: Opening) -> Loaded:
         md5s = (
             "f68b3c2dcbeaaa9fbdd348bbdeb94873",
             "d53e105ee54ea40749a09fcbcd1e9432",
@@ -83,7 +110,7 @@ class Mnist:
 class FashionMnist:
     """Fashion-MNIST clothing (Xiao, Rasul and Vollgraf 2017): 60,000 + 10,000 images, 28x28 grey, 10 classes."""
 
-    def load(self, folder: Path | None) -> Loaded:
+    def load(self, folder: Path | None, opening: Opening) -> Loaded:
         md5s = (
             "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
             "25c81989df183df01b3e8a0aad5dffbe",
@@ -142,19 +169,25 @@ def _check_same_kind(train: Images, test: Images, classes: int, name: str) -> No
         raise InputError(f"{name}: test images of label {top} beside training labels up to {classes - 1}; divide anew")
 
 
-def is_file(name: str) -> bool:
-    """Whether a data set is given as a file of arrays, not by name."""
+def is_array(name: str) -> bool:
+    """Whether a data set is given as a file of arrays."""
     return Path(name).suffix in (".npy", ".npz")
 
 
-def load(name: str, folder: Path | None) -> Loaded:
-    """A named set, or the arrays of a ``.npy`` or ``.npz`` file."""
+def is_path(name: str) -> bool:
+    """Whether a data set is given as a file or a folder, not by name."""
+    return is_array(name) or (name not in SOURCES and Path(name).expanduser().exists())
+
+
+def load(name: str, folder: Path | None, opening: Opening | None = None) -> Loaded:
+    """A named set, the arrays of a ``.npy`` or ``.npz`` file, or the images of a folder or archive."""
+    opening = opening or Opening()
     path = Path(name).expanduser()
-    if is_file(name):
+    if is_array(name):
         return load_array(path)
     if name in SOURCES:
         source: Source = SOURCES[name]()
-        return source.load(folder)
+        return source.load(folder, opening)
     if path.exists() or "/" in name:
         raise InputError(f"data {name!r} is neither a .npy nor a .npz file; give one, or a name: {', '.join(SOURCES)}")
     raise unknown("data set", name, SOURCES)

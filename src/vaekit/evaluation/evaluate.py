@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from vaekit.data.corruptions import Clean
 from vaekit.data.download import data_folder
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
@@ -92,7 +91,7 @@ def evaluate(
     }
     discrete = measure == "discrete" and record["nll_nats"] is not None
     record["bits_per_dim"] = record["nll_nats"] / (math.prod(info.shape) * math.log(2.0)) if discrete else None
-    if not isinstance(data.corruption, Clean):
+    if data.restores:
         record |= restoration(model, data, images, seed)
     return record
 

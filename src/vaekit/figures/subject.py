@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from vaekit.data.batches import Batch, Data
-from vaekit.data.corruptions import Clean
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images
 from vaekit.data.splits import load_splits
@@ -65,12 +64,12 @@ class Subject:
     @cached_property
     def conditional(self) -> bool:
         """Whether the model reads labels."""
-        return self.model.num_classes is not None
+        return self.model.conditional
 
     @cached_property
     def corrupted(self) -> bool:
         """Whether the model sees something else than its target."""
-        return not isinstance(self.data.corruption, Clean)
+        return self.data.restores
 
     @cached_property
     def samples(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vaekit.probability.distributions import Distribution, center_of, closed_form_kl
+from vaekit.probability.distributions import Distribution, center_of, closed_form_kl, kl_by_dimension
 from vaekit.probability.likelihoods import ImageDistribution
 
 
@@ -43,6 +43,11 @@ class Latent:
         if self.stochastic and (kl := closed_form_kl(self.posterior, self.prior)) is not None:
             return kl
         return None if self.log_ratio is None else -self.log_ratio
+
+    @cached_property
+    def rate_by_dimension(self) -> Tensor | None:
+        """The parts of `rate`, (batch, latent) nats, where it is a sum over latents; else None."""
+        return kl_by_dimension(self.posterior, self.prior)
 
     @property
     def stochastic(self) -> bool:

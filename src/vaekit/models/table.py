@@ -45,19 +45,29 @@ class Model(nn.Module):
         """Number of labels that a conditional model knows; None for one that reads no labels."""
         return None
 
-    def code(self, labels: Tensor | None) -> Tensor | None:
-        """The vectors (batch, k) that stand for labels (batch,) inside the model; None for one that reads no labels."""
+    @property
+    def num_attributes(self) -> int | None:
+        """Number of attributes that a model reads in place of a label; None for one that reads none."""
+        return None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the model reads labels or attributes."""
+        return self.num_classes is not None or self.num_attributes is not None
+
+    def code(self, condition: Tensor | None) -> Tensor | None:
+        """The vectors (batch, k) that stand for labels (batch,) or attributes (batch, n); None where it reads neither."""
         return None
 
     def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
         """Draw latents for each image and decode them; noise None draws from torch's global generator."""
         raise TypeError(f"{type(self).__name__} does not define draw()")
 
-    def decode(self, latents: Tensor, labels: Tensor | None = None) -> ImageDistribution:
-        """p(image | latents): latents (*sample_shape, batch, latent), labels (batch,), codes (batch, k) or None."""
+    def decode(self, latents: Tensor, condition: Tensor | None = None, code: Tensor | None = None) -> ImageDistribution:
+        """p(image | latents) of latents (*sample_shape, batch, latent), under a condition, or what `code` made of it."""
         raise TypeError(f"{type(self).__name__} does not define decode()")
 
-    def sample_prior(self, count: int, labels: Tensor | None, noise: Noise) -> Tensor:
+    def sample_prior(self, count: int, condition: Tensor | None, noise: Noise) -> Tensor:
         """Latents (count, latent) from the prior."""
         raise InputError(f"model {type(self).__name__} has no prior to sample from; choose another model")
 

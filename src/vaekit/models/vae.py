@@ -33,7 +33,8 @@ class VAEModel(Model):
         prior: code, or None, to a distribution over latents.
         decoder: (latents (n, latent)[, code (n, k)]) to the likelihood's parameters (n, channels, height, width).
         likelihood: the decoder's output to a distribution over images.
-        conditioning: labels (batch,) to codes (batch, k), with an attribute `num_classes`; None for no condition.
+        conditioning: labels (batch,), or attributes (batch, n), to codes (batch, k), with an attribute `num_classes` or
+            `num_attributes`; None for no condition.
     """
 
     def __init__(
@@ -55,30 +56,34 @@ class VAEModel(Model):
 
     @property
     def num_classes(self) -> int | None:
-        return None if self.conditioning is None else self.conditioning.num_classes  # type: ignore[return-value]
+        return getattr(self.conditioning, "num_classes", None)
 
-    def code(self, labels: Tensor | None) -> Tensor | None:
-        """Codes (batch, k) of labels (batch,), or None for an unconditional model; codes pass through as they are."""
+    @property
+    def num_attributes(self) -> int | None:
+        return getattr(self.conditioning, "num_attributes", None)
+
+    def code(self, condition: Tensor | None) -> Tensor | None:
         if self.conditioning is None:
             return None
-        if labels is None:
-            raise InputError("the model is conditional and was given no labels; give one for each image")
-        return labels if labels.is_floating_point() else self.conditioning(labels)
+        if condition is None:
+            what = "labels" if self.num_attributes is None else "attributes"
+            raise InputError(f"the model is conditional and was given no {what}; give them for each image")
+        return self.conditioning(condition)
 
     def features(self, images: Tensor, code: Tensor | None) -> Tensor:
         features = self.encoder(images) if code is None else self.encoder(images, code)
         return features.float()
 
-    def encode(self, images: Tensor, labels: Tensor | None = None) -> Distribution:
+    def encode(self, images: Tensor, condition: Tensor | None = None) -> Distribution:
         """q(z | image): images (batch, channels, height, width) in [0, 1]."""
-        return self._posterior(self.features(images, self.code(labels)))
+        return self._posterior(self.features(images, self.code(condition)))
 
     def _posterior(self, features: Tensor) -> Distribution:
         with torch.autocast(features.device.type, enabled=False):
             return self.posterior(features)
 
-    def decode(self, latents: Tensor, labels: Tensor | None = None) -> ImageDistribution:
-        return self._decode(latents, self.code(labels))
+    def decode(self, latents: Tensor, condition: Tensor | None = None, code: Tensor | None = None) -> ImageDistribution:
+        return self._decode(latents, self.code(condition) if code is None else code)
 
     def _decode(self, latents: Tensor, code: Tensor | None) -> ImageDistribution:
         lead = latents.shape[:-1]
@@ -88,8 +93,8 @@ class VAEModel(Model):
         output = output.float()
         return self.likelihood(output.view(*lead, *output.shape[1:]) if len(lead) > 1 else output)
 
-    def sample_prior(self, count: int, labels: Tensor | None, noise: Noise) -> Tensor:
-        return draw(self.prior(self.code(labels)), noise, "prior")
+    def sample_prior(self, count: int, condition: Tensor | None, noise: Noise) -> Tensor:
+        return draw(self.prior(self.code(condition)), noise, "prior")
 
     def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
         if noise is None:
@@ -124,16 +129,16 @@ class VAEConfig:
         """The module for images of `info.shape`, freshly initialized from torch's global generator.
 
         Raises:
-            InputError: when the model is conditional and the data have no labels.
+            InputError: when the model is conditional and the data have no labels, or no attributes.
         """
-        num_classes = len(info.class_names)
-        size = self.conditioning.size(num_classes)
-        if not isinstance(self.conditioning, Unconditional) and num_classes == 0:
+        lacks = self.conditioning.lacks(info)
+        if lacks is not None:
             raise InputError(
-                f"--conditioning {CONDITIONINGS.name_of(self.conditioning)}: {info.name!r} has no labels; "
-                "choose none or give data with labels"
+                f"--conditioning {CONDITIONINGS.name_of(self.conditioning)}: {info.name!r} has no {lacks}; "
+                f"choose none or give data with {lacks}"
             )
-        encoder = self.network.encoder(info.shape, size)
+        size = self.conditioning.size(info)
+        encoder = self.network.encoder(info.seen_shape, size)
         num_features: int = encoder.num_features  # type: ignore[assignment]
         return VAEModel(
             encoder=encoder,
@@ -141,6 +146,6 @@ class VAEConfig:
             prior=self.prior.build(self.latent_dim, size),
             decoder=self.network.decoder(info.shape, size, self.latent_dim),
             likelihood=self.likelihood.build(),
-            conditioning=self.conditioning.build(num_classes),
+            conditioning=self.conditioning.build(info),
             low_precision=self.network.low_precision,
         )

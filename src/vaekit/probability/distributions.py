@@ -109,16 +109,28 @@ def closed_form_kl(posterior: Any, prior: Any) -> Tensor | None:
     >>> closed_form_kl(q, StandardNormal(2)).item()
     0.0
     """
-    if isinstance(posterior, DiagonalGaussian) and isinstance(prior, StandardNormal):
-        variance = (2.0 * posterior.log_scale).exp()
-        return (0.5 * (posterior.loc.square() + variance - 1.0) - posterior.log_scale).sum(-1)
-    if isinstance(posterior, DiagonalGaussian) and isinstance(prior, DiagonalGaussian):
-        log_ratio = posterior.log_scale - prior.log_scale
-        shift = (posterior.loc - prior.loc) * (-prior.log_scale).exp()
-        return (0.5 * (shift.square() + (2.0 * log_ratio).exp() - 1.0) - log_ratio).sum(-1)
+    if (by_dimension := kl_by_dimension(posterior, prior)) is not None:
+        return by_dimension.sum(-1)
     if isinstance(posterior, torch.distributions.Distribution):
         try:
             return torch.distributions.kl_divergence(posterior, prior)
         except (NotImplementedError, AttributeError):
             return None
+    return None
+
+
+def kl_by_dimension(posterior: Any, prior: Any) -> Tensor | None:
+    """The parts (batch, latent), in nats, of a KL that is a sum over latents; None where it is not one.
+
+    >>> q = DiagonalGaussian(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
+    >>> kl_by_dimension(q, StandardNormal(2)).tolist()
+    [[0.0, 2.0]]
+    """
+    if isinstance(posterior, DiagonalGaussian) and isinstance(prior, StandardNormal):
+        variance = (2.0 * posterior.log_scale).exp()
+        return 0.5 * (posterior.loc.square() + variance - 1.0) - posterior.log_scale
+    if isinstance(posterior, DiagonalGaussian) and isinstance(prior, DiagonalGaussian):
+        log_ratio = posterior.log_scale - prior.log_scale
+        shift = (posterior.loc - prior.loc) * (-prior.log_scale).exp()
+        return 0.5 * (shift.square() + (2.0 * log_ratio).exp() - 1.0) - log_ratio
     return None

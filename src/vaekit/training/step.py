@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vaekit.config import flags
-from vaekit.data.batches import Batch, Data
-from vaekit.data.images import Images
+from vaekit.data.batches import Batch, Data, Picked
 from vaekit.models.draw import Draw
 from vaekit.models.table import Model
 from vaekit.noise import Noise
@@ -61,14 +60,14 @@ class TrainingStep(nn.Module):
         self.objective, self.data, self.num_train = objective, data, num_train
         self.low_precision, self.gather = low_precision, gather
 
-    def draw(self, images: Images, index: Tensor, key: Tensor, sample_shape: tuple[int, ...]) -> tuple[Batch, Draw]:
+    def draw(self, images: Picked, index: Tensor, key: Tensor, sample_shape: tuple[int, ...]) -> tuple[Batch, Draw]:
         noise = Noise(key, index)
         batch = self.data.batch(images, index, noise)
         with torch.autocast(index.device.type, torch.bfloat16, enabled=self.low_precision):
             return batch, self.model.draw(batch, sample_shape, noise)
 
     def forward(
-        self, images: Images, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]
+        self, images: Picked, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]
     ) -> StepResult:
         batch, draw = self.draw(images, index, key, self.objective.sample_shape)
         noise, players = Noise(key, index), dict(self.players.items())

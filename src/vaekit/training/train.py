@@ -12,7 +12,7 @@ import torch
 from vaekit.config import check, replace
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Splits
-from vaekit.data.sources import is_file
+from vaekit.data.sources import is_path
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 from vaekit.models.table import Model
@@ -108,7 +108,9 @@ def resume(
 
 def _anchored(config: Config, info: DataInfo) -> tuple[Config, DataInfo]:
     """Both with the path of own images made absolute, so that it holds from wherever the run is read."""
-    if not is_file(info.name):
+    if config.data.target is not None:
+        config = replace(config, ("data", "target"), str(Path(config.data.target).expanduser().resolve()))
+    if not is_path(info.name):
         return config, info
     path = str(Path(info.name).expanduser().resolve())
     return replace(config, ("data", "data"), path), dataclasses.replace(info, name=path)

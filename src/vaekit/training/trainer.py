@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +24,7 @@ from vaekit.runs import Run
 from vaekit.settings import Config
 from vaekit.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from vaekit.training.engine import runner
+from vaekit.training.feed import feed
 from vaekit.training.optimization import Optimizers, learning_rate
 from vaekit.training.processes import Processes
 from vaekit.training.step import TrainingStep, numeric_fields
@@ -104,7 +105,6 @@ class Trainer:
         config = run.config
         self.run, self.model, self.processes, self.device, self.observer = run, model, processes, device, observer
         self.settings, self.objective = config.training, config.objective
-        self.train_images = splits.train.to(device)
         self.val_images: Images | None = None if splits.val is None else splits.val.to(device)
 
         check_trainable(config, model, splits, processes)
@@ -125,6 +125,8 @@ class Trainer:
             processes.gather,
         )
         self.order = Order(len(splits.train), size, self.settings.seed, device)
+        on_host = Order(len(splits.train), size, self.settings.seed)
+        self.feed = feed(splits.train, lambda step: processes.share(on_host.batch(step)), device)
         self.total_steps = max(1, math.floor(self.settings.epochs * len(splits.train) / size))
         self.hyper = numeric_fields(self.objective)
         self.progress = Progress()
@@ -146,7 +148,7 @@ class Trainer:
 
     def _body(self, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]) -> None:
         """One whole step: draw, losses, gradients, optimizers, sums for the log."""
-        result = self.module(self.train_images, index, key, step, hyper)
+        result = self.module(self.feed.images, index, key, step, hyper)
         self.optimizers.backward(result.losses)
         self.names = self.names or list(result.logged)
         logged = torch.stack([result.logged[name].float() for name in self.names])
@@ -167,7 +169,7 @@ class Trainer:
             interrupt or a termination signal, with a checkpoint of that very step.
         """
         self.module.train()
-        with asked_to_stop() as stop:
+        with asked_to_stop() as stop, closing(self.feed):
             while not self.progress.finished:
                 self._train_step()
                 if not self.progress.finished and self._agree(stop.is_set()):
@@ -187,6 +189,7 @@ class Trainer:
         step = self.progress.step
         epoch = self._epoch_of(step)
         started = time.perf_counter()
+        self.feed.load(step)
         self.optimizers.set_learning_rate(learning_rate(self.settings, step, self.total_steps))
         index = self.processes.share(self.order.batch(step))
         self.run_step(index, seed_key(self.settings.seed, "train", step), step, self._hyper_at(step))
