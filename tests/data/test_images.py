@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaekit.data.images import DataInfo, Images, Splits, is_binary, pack
+from vaekit.data.images import DataInfo, Images, Splits, checksum, is_binary, pack
 from vaekit.errors import InputError
 
 G = np.random.default_rng(0)
@@ -172,3 +172,20 @@ def test_images_move_whole() -> None:
     moved = images.to("cpu")
     assert torch.equal(moved.pixels, images.pixels)
     assert torch.equal(moved.labels, images.labels)
+
+
+def test_the_fingerprint_follows_from_all_that_a_set_holds() -> None:
+    pixels = torch.arange(24, dtype=torch.uint8).view(2, 3, 4, 1)
+    labels, attributes = torch.tensor([0, 1]), torch.tensor([[0.5], [1.5]])
+    plain = Images(pixels)
+    others = [
+        Images(pixels.flip(0)),
+        Images(pixels, labels),
+        Images(pixels, labels.flip(0)),
+        Images(pixels, None, attributes),
+        Images(pixels, None, None, pixels),
+    ]
+    sums = [checksum(images) for images in (plain, *others)]
+    assert len(set(sums)) == len(sums)
+    viewed = Images(torch.cat([pixels.flip(0), pixels]), rows=torch.tensor([2, 3]))
+    assert checksum(viewed) == checksum(plain)

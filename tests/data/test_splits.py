@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+import vaekit.data.splits as splits_module
 from vaekit.data.batches import Data
-from vaekit.data.images import Splits
-from vaekit.data.sources import load
+from vaekit.data.images import Images, Splits
+from vaekit.data.sources import Loaded, load
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 
@@ -99,3 +100,55 @@ def test_mnist_is_the_published_set(mnist: Splits) -> None:
     assert mnist.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     counts = torch.bincount(torch.cat([mnist.train.labels, mnist.val.labels])).tolist()
     assert counts == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+def grouped(sizes: list[int]) -> Loaded:
+    """Images that hold their number, in groups of the given sizes, shuffled."""
+    groups = torch.repeat_interleave(torch.arange(len(sizes)) * 3, torch.tensor(sizes))
+    groups = groups[torch.randperm(len(groups), generator=torch.Generator().manual_seed(0))]
+    pixels = torch.arange(len(groups), dtype=torch.uint8).view(-1, 1, 1, 1)
+    return Loaded(Images(pixels), None, groups=groups, grouped=True)
+
+
+def test_a_group_lies_in_one_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = grouped([1, 2, 3, 30, 4, 5, 6, 7, 8, 9])
+    monkeypatch.setattr(splits_module, "load", lambda *_: loaded)
+    splits = load_splits(Data(data="people", validation=10), None)
+    parts = [set(loaded.groups[numbers(part)].tolist()) for part in (splits.train, splits.val, splits.test)]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+    assert sorted(numbers(splits.train) + numbers(splits.val) + numbers(splits.test)) == list(range(75))
+    assert 7 <= len(splits.test) < 7 + 30  # no group is cut: the last one taken may be more than was asked for
+    assert 10 <= len(splits.val) < 10 + 30
+
+
+def test_groups_are_left_alone_when_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits_module, "load", lambda *_: grouped([10] * 4))
+    splits = load_splits(Data(data="people", validation=3, group_by="none"), None)
+    assert (len(splits.val), len(splits.test)) == (3, 4)
+
+
+def test_grouping_needs_groups(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--group-by folder: images of .* lie in no folders; choose auto or none$"):
+        load_splits(Data(data=numbered(tmp_path), group_by="folder"), None)
+
+
+def test_official_validation_images_are_the_validation_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, val, test = (Images(torch.full((count, 2, 2, 1), count, dtype=torch.uint8)) for count in (9, 3, 4))
+    monkeypatch.setattr(splits_module, "load", lambda *_: Loaded(train, test, val=val))
+    splits = load_splits(Data(data="published"), None)
+    assert [len(part) for part in (splits.train, splits.val, splits.test)] == [9, 3, 4]
+    assert load_splits(Data(data="published", validation=0), None).val is None
+
+
+def test_attributes_are_described_by_what_is_known_of_the_training_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.tensor([[1.0, 5.0], [3.0, 5.0], [float("nan"), 5.0]])
+    train = Images(torch.zeros(3, 2, 2, 1, dtype=torch.uint8), attributes=values)
+    other = Images(torch.zeros(1, 2, 2, 1, dtype=torch.uint8), attributes=torch.tensor([[100.0, 100.0]]))
+    loaded = Loaded(train, other, attribute_names=("age", "same"), val=other)
+    monkeypatch.setattr(splits_module, "load", lambda *_: loaded)
+    info = load_splits(Data(data="people"), None).info
+    assert info.attribute_names == ("age", "same")
+    assert info.attribute_means == (2.0, 5.0)
+    assert info.attribute_scales == (1.0, 1.0)  # the second does not vary: divided by nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,9 @@ def make(model: Any = SMALL, objective: Any = None, data: Data | None = None) ->
     torch.manual_seed(0)
     objective = objective or Elbo()
     players = objective.players(model.latent_dim)
-    return TrainingStep(model.build(cases.info(SHAPE)), objective, players, data or Data(), 100)
+    data = data or Data()
+    info = dataclasses.replace(cases.info(SHAPE), input_shape=data.corruption.shape(SHAPE))
+    return TrainingStep(model.build(info), objective, players, data, 100)
 
 
 def run(step: TrainingStep, key: int = 1, hyper: Mapping[str, float] | None = None, count: int = 6) -> Any:
