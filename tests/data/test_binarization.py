@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from vaekit.data.binarization import BINARIZATIONS, Dynamic, Grey, Threshold
+from vaekit.data.binarization import BINARIZATIONS, Dequantize, Dynamic, Grey, Threshold
 from vaekit.noise import Noise
 
 GREYS = (torch.arange(256) / 255.0).view(1, 1, 16, 16)
@@ -48,6 +50,29 @@ def test_threshold_is_exclusive() -> None:
 
 def test_grey_is_the_image() -> None:
     assert torch.equal(Grey()(GREYS, Noise.from_seed(0, 1)), GREYS)
+
+
+def test_dequantized_pixels_fill_their_level_evenly() -> None:
+    """(k + u) / 256 never leaves its level, and u is uniform, independent between pixels and images."""
+    count = 500
+    found = Dequantize()(GREYS.expand(count, 1, 16, 16), Noise.from_seed(0, count)).double() * 256
+    level = torch.arange(256.0, dtype=torch.float64).view(1, 1, 16, 16)
+    assert torch.equal(found.floor(), level.expand_as(found))
+    within = (found - level).flatten(1).numpy()
+    assert stats.kstest(within.ravel(), "uniform").pvalue > 1e-4
+    assert stats.kstest(within[:, 255], "uniform").pvalue > 1e-4  # the highest level too
+    assert abs(np.corrcoef(within[:, :8].T) - np.eye(8)).max() < 4.5 / math.sqrt(count)
+    assert (Dequantize()(torch.ones(5000, 1, 2, 2), Noise.from_seed(0, 5000)) < 1).all()
+
+
+def test_dequantizing_is_drawn_afresh_and_of_its_own() -> None:
+    first, again, other = (Dequantize()(GREYS, Noise.from_seed(seed, 1)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    noise = Noise.from_seed(0, 2000)
+    images = torch.full((2000, 1, 1, 1), 128 / 255)
+    both = torch.stack([Dequantize()(images, noise).flatten(), Dynamic()(images, noise).flatten()]).double()
+    assert torch.corrcoef(both)[0, 1].abs() < 4.5 / math.sqrt(2000)
 
 
 @pytest.mark.parametrize("name", list(BINARIZATIONS))

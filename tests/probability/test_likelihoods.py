@@ -1,19 +1,30 @@
-"""Likelihoods against scipy: every constant, masks, sample axes."""
+"""Every likelihood's contract; Bernoulli and Gaussian against scipy, with every constant."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
+from torch import nn
 
 import cases
+from vaekit.models.vae import VAEConfig
 from vaekit.noise import Noise
-from vaekit.probability.likelihoods import LIKELIHOODS, Bernoulli, BernoulliImage, Gaussian, GaussianImage
+from vaekit.probability.laplace import LaplaceImage
+from vaekit.probability.likelihoods import (
+    LIKELIHOODS,
+    Bernoulli,
+    BernoulliImage,
+    Gaussian,
+    GaussianImage,
+    uniform_like,
+)
 
 SHAPE = (4, 2, 3, 5)  # batch, channels, height, width
 G = torch.Generator().manual_seed(0)
@@ -50,9 +61,11 @@ def test_gaussian_is_scipys_with_every_constant(sigma: float) -> None:
     np.testing.assert_allclose(p.log_prob(GREY), expected, rtol=2e-5)
 
 
-@pytest.mark.parametrize("p", [BernoulliImage(OUTPUT), GaussianImage(OUTPUT, torch.tensor(-1.0))], ids=["b", "g"])
-def test_mask_leaves_pixels_out(p: BernoulliImage | GaussianImage) -> None:
+@pytest.mark.parametrize("name", list(LIKELIHOODS))
+def test_mask_leaves_pixels_out(name: str) -> None:
     """Hidden pixels count nothing, not even a constant, whatever their value."""
+    head = LIKELIHOODS[name]().build()
+    p = head(OUTPUT)
     assert torch.equal(p.log_prob(BINARY, torch.ones(SHAPE)), p.log_prob(BINARY))
     assert torch.equal(p.log_prob(BINARY, torch.zeros(SHAPE)), torch.zeros(3, 4))
     other = torch.where(MASK == 1, BINARY, 1 - BINARY)
@@ -61,8 +74,37 @@ def test_mask_leaves_pixels_out(p: BernoulliImage | GaussianImage) -> None:
     torch.testing.assert_close(both, p.log_prob(BINARY))
     keep = torch.zeros(SHAPE)
     keep[:, 1, 2, 3] = 1
-    one = type(p)(OUTPUT[..., 1:2, 2:3, 3:4], *([] if isinstance(p, BernoulliImage) else [p.log_sigma]))
+    one = head(OUTPUT[..., 1:2, 2:3, 3:4])
     torch.testing.assert_close(p.log_prob(BINARY, keep), one.log_prob(BINARY[:, 1:2, 2:3, 3:4]))
+
+
+@pytest.mark.parametrize("name", list(LIKELIHOODS))
+@pytest.mark.parametrize("output", [-1e4, -30.0, 0.0, 1e-30, 1.0, 30.0, 1e4])
+def test_any_output_gives_finite_numbers_and_gradients(name: str, output: float) -> None:
+    head = LIKELIHOODS[name]().build()
+    decoded = torch.full((2, 1, 1, 3), output, requires_grad=True)
+    p = head(decoded)
+    log_p = p.log_prob(torch.tensor([0.0, 128 / 255, 1.0]).expand(2, 1, 1, 3))
+    (log_p.sum() + p.mean.sum()).backward()
+    gradients = [decoded.grad, *(parameter.grad for parameter in head.parameters())]
+    samples = p.sample_from(Noise.from_seed(0, 2), "pixels")
+    for found in (log_p, p.mean, samples, *gradients):
+        assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(LIKELIHOODS) - {"bernoulli", "discretized-logistic"}))
+@pytest.mark.parametrize("output", [-3.0, -0.4, 0.0, 0.7, 8.0])
+def test_a_density_integrates_to_one_and_has_the_mean_it_says(name: str, output: float) -> None:
+    p = LIKELIHOODS[name]().build()(torch.tensor([output], dtype=torch.float64).view(1, 1, 1, 1))
+
+    def density(x: float) -> float:
+        return p.log_prob(torch.tensor(x, dtype=torch.float64).view(1, 1, 1, 1)).exp().item()
+
+    ends = (0.0, 1.0) if name == "continuous-bernoulli" else (output - 8.0, output + 8.0)
+    total = integrate.quad(density, *ends, points=None if name == "continuous-bernoulli" else [output], limit=200)[0]
+    mean = integrate.quad(lambda x: x * density(x), *ends, points=[min(max(output, ends[0]), ends[1])], limit=200)[0]
+    assert total == pytest.approx(1.0, abs=1e-7)
+    assert mean == pytest.approx(p.mean.item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", list(LIKELIHOODS))
@@ -123,6 +165,9 @@ def test_measures_are_called_what_they_are() -> None:
     assert Bernoulli().measure(binary=True) == "discrete"
     assert Bernoulli().measure(binary=False) == "surrogate"
     assert Gaussian().measure(binary=True) == "density" == Gaussian().measure(binary=False)
+    for name in ("continuous-bernoulli", "laplace", "optimal-gaussian"):
+        assert LIKELIHOODS[name]().measure(binary=False) == "density"
+    assert LIKELIHOODS["discretized-logistic"]().measure(binary=False) == "discrete"
 
 
 def test_sigma_is_what_it_says() -> None:
@@ -156,4 +201,43 @@ def test_bernoulli_is_exact_at_any_logit(logit: float, x: float) -> None:
 
 
 def test_every_likelihood_is_covered_by_a_model() -> None:
-    assert {name for names, _ in cases.models() for name in names.split("-")} >= set(LIKELIHOODS)
+    assert {LIKELIHOODS.name_of(model.likelihood) for _, model in cases.models()} == set(LIKELIHOODS)
+
+
+@pytest.mark.parametrize("name", list(LIKELIHOODS))
+def test_a_scale_for_each_channel_or_for_all_fits_the_images(name: str) -> None:
+    entry = LIKELIHOODS[name]()
+    assert entry.outputs == 1
+    assert entry.build(2)(OUTPUT).log_prob(BINARY).shape == (3, 4)
+
+
+def test_uniform_noise_has_no_ends() -> None:
+    pixels = torch.zeros(3, 4, 1, 200, 200)
+    drawn = uniform_like(pixels, Noise.from_seed(0, 4), "pixels")
+    assert drawn.shape == pixels.shape
+    assert 0 < drawn.min() < 1e-4
+    assert 1 - 1e-4 < drawn.max() < 1
+    assert drawn.double().mean().item() == pytest.approx(0.5, abs=4.5 / math.sqrt(12 * drawn.numel()))
+
+
+@dataclass(frozen=True)
+class TwoOutputs:
+    """A location and a log-scale of its own for each pixel."""
+
+    outputs = 2
+
+    def build(self, channels: int = 1) -> nn.Module:
+        return Chunks()
+
+    def measure(self, binary: bool) -> str:
+        return "density"
+
+
+class Chunks(nn.Module):
+    def forward(self, output: torch.Tensor) -> LaplaceImage:
+        return LaplaceImage(*output.chunk(2, -3))
+
+
+def test_a_likelihood_may_ask_for_more_outputs_than_channels() -> None:
+    model = VAEConfig(latent_dim=3, likelihood=TwoOutputs()).build(cases.info((3, 17, 13)))
+    assert model.decode(torch.zeros(5, 3)).mean.shape == (5, 3, 17, 13)

@@ -52,3 +52,19 @@ class Threshold:
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
         return (images > self.threshold).to(images.dtype)
+
+
+@BINARIZATIONS.register("dequantize")
+@dataclass(frozen=True)
+class Dequantize:
+    """Uniform noise within each grey level k, (k + u) / 256, anew for each step (Theis et al. 2016, arXiv:1511.01844).
+
+    It makes whole levels continuous (Uria, Murray and Larochelle 2013, arXiv:1306.0186), and a density of them a bound on
+    the levels' probability: E log p(x + u) <= log of the integral of p over the level (Jensen).
+    """
+
+    binary = False
+
+    def __call__(self, images: Tensor, noise: Noise) -> Tensor:
+        levels = (255.0 * images).round()  # exact: images are k * (1 / 255), rounded to float32
+        return (levels + noise.uniform("dequantize", tuple(images.shape[1:])).to(images.dtype)) * (1.0 / 256.0)

@@ -42,6 +42,8 @@ class DiagonalGaussianHead(nn.Module):
 
 
 class StandardNormalPrior(nn.Module):
+    diagonal = True
+
     def __init__(self, num_latents: int):
         super().__init__()
         self.num_latents = num_latents

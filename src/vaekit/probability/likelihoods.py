@@ -1,4 +1,4 @@
-"""Likelihoods p(target | z): how a decoder's output scores an image."""
+"""Likelihoods p(target | z): how a decoder's output scores an image. The table, its contract, Bernoulli and Gaussian."""
 
 from __future__ import annotations
 
@@ -31,15 +31,43 @@ class ImageDistribution(Protocol):
 
 
 class Likelihood(Protocol):
-    """An entry of the table: builds the module that turns a decoder's output into a distribution."""
+    """An entry of the table: builds the module that turns a decoder's output into a distribution.
 
-    def build(self) -> nn.Module: ...
+    The module's `forward` takes (*sample_shape, batch, outputs * channels, height, width), float32, and returns an
+    `ImageDistribution`. A module with state that is no gradient parameter defines `after_step(scored, gather)`, which is
+    called after each training step; `scored` has the step's `likelihood`, `target` and `mask`, and `gather` joins tensors
+    of all processes along their first axis.
 
-    def measure(self, binary: bool) -> Measure: ...
+    Attributes:
+        outputs: channels that the decoder makes for each channel of the image.
+    """
+
+    outputs: int
+
+    def build(self, channels: int = 1) -> nn.Module:
+        """The module for images of so many channels."""
+        ...
+
+    def measure(self, binary: bool) -> Measure:
+        """What its log-probabilities are, on targets that are 0 or 1 only or are not."""
+        ...
 
 
-def _sum_event(per_pixel: Tensor, mask: Tensor | None) -> Tensor:
+def sum_event(per_pixel: Tensor, mask: Tensor | None) -> Tensor:
+    """Sum over (channels, height, width), of observed pixels only where there is a mask."""
     return (per_pixel if mask is None else per_pixel * mask).sum((-3, -2, -1))
+
+
+def uniform_like(pixels: Tensor, noise: Noise, purpose: str) -> Tensor:
+    """Uniform float32 of the shape of `pixels` (*sample_shape, batch, channels, height, width), never 0 nor 1."""
+    event, samples = tuple(pixels.shape[-3:]), tuple(pixels.shape[:-4])
+    return noise.uniform(purpose, event, samples) + 2.0**-17  # the middle of its steps of 2^-16
+
+
+def log_number(value: float, learned: bool, shape: tuple[int, ...] = ()) -> Tensor:
+    """The logarithm of a scale as a module holds it: a parameter where it is learned, else a buffer."""
+    logarithm = torch.full(shape, math.log(value))
+    return nn.Parameter(logarithm) if learned else nn.Buffer(logarithm)
 
 
 @dataclass(frozen=True)
@@ -55,7 +83,7 @@ class BernoulliImage:
     def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Nats, (*sample_shape, batch); the cross-entropy when `target` is grey."""
         target = target.expand_as(self.logits)
-        return -_sum_event(F.binary_cross_entropy_with_logits(self.logits, target, reduction="none"), mask)
+        return -sum_event(F.binary_cross_entropy_with_logits(self.logits, target, reduction="none"), mask)
 
     def sample_from(self, noise: Noise, purpose: str) -> Tensor:
         event, samples = tuple(self.logits.shape[-3:]), tuple(self.logits.shape[:-4])
@@ -76,7 +104,7 @@ class GaussianImage:
     def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Nats, (*sample_shape, batch), with every constant."""
         standard = (target - self.loc) * (-self.log_sigma).exp()
-        return -_sum_event(0.5 * standard.square() + self.log_sigma + 0.5 * LOG_2PI, mask)
+        return -sum_event(0.5 * standard.square() + self.log_sigma + 0.5 * LOG_2PI, mask)
 
     def sample_from(self, noise: Noise, purpose: str) -> Tensor:
         event, samples = tuple(self.loc.shape[-3:]), tuple(self.loc.shape[:-4])
@@ -89,15 +117,9 @@ class _BernoulliHead(nn.Module):
 
 
 class _GaussianHead(nn.Module):
-    log_sigma: Tensor
-
     def __init__(self, sigma: float, learned: bool):
         super().__init__()
-        log_sigma = torch.tensor(math.log(sigma))
-        if learned:
-            self.log_sigma = nn.Parameter(log_sigma)
-        else:
-            self.register_buffer("log_sigma", log_sigma)
+        self.log_sigma = log_number(sigma, learned)
 
     def forward(self, output: Tensor) -> GaussianImage:
         return GaussianImage(output, self.log_sigma)
@@ -108,7 +130,9 @@ class _GaussianHead(nn.Module):
 class Bernoulli:
     """Bernoulli pixels on logits: a probability on binary images, a surrogate (cross-entropy) on grey ones."""
 
-    def build(self) -> nn.Module:
+    outputs = 1
+
+    def build(self, channels: int = 1) -> nn.Module:
         return _BernoulliHead()
 
     def measure(self, binary: bool) -> Measure:
@@ -122,8 +146,9 @@ class Gaussian:
 
     sigma: float = leaf(0.1, "standard deviation of a pixel, in grey values from 0 to 1", gt=0, le=10)
     learn_sigma: bool = leaf(True, "learn the standard deviation, starting from --sigma")
+    outputs = 1
 
-    def build(self) -> nn.Module:
+    def build(self, channels: int = 1) -> nn.Module:
         return _GaussianHead(self.sigma, self.learn_sigma)
 
     def measure(self, binary: bool) -> Measure:
