@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 import cases
 from vaekit.networks.conv import Conv, ConvDecoder, ConvEncoder, halved
+from vaekit.networks.convolution import Conv2d, ConvTranspose2d
 
 LEVELS = [(4, 6, 5, 3, 2)[:n] for n in range(1, 6)]
 
@@ -55,6 +58,68 @@ def test_networks_are_torchs_layers(shape: tuple[int, int, int], channels: tuple
     assert output.shape == (3, *shape)
     torch.testing.assert_close(features, reference_encoder(encoder, images, code), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(output, reference_decoder(decoder, latents, code, sizes), rtol=1e-5, atol=1e-5)
+
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "elu": F.elu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "leaky-relu": lambda x: F.leaky_relu(x, 0.01),
+    "tanh": torch.tanh,
+}
+
+
+def normal(x: Tensor, kind: str) -> Tensor:
+    """What a fresh normalization does to maps of 4 or 6 channels in training: by channel, or over all of an image."""
+    axes = {"none": (), "batch": (0, 2, 3), "group": (1, 2, 3)}[kind]
+    if not axes:
+        return x
+    mean = x.mean(axes, keepdim=True)
+    return (x - mean) / ((x - mean).square().mean(axes, keepdim=True) + 1e-5).sqrt()
+
+
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+@pytest.mark.parametrize("normalization", ["none", "batch", "group"])
+def test_activation_and_normalization_are_those_named(activation: Any, normalization: Any) -> None:
+    torch.manual_seed(0)
+    act = ACTIVATIONS[activation]
+    network = Conv(channels=(4, 6), dense=7, activation=activation, normalization=normalization)
+    encoder, decoder = network.encoder((2, 8, 8), 0), network.decoder((2, 8, 8), 0, 3)
+    images, latents = torch.rand(3, 2, 8, 8), torch.randn(3, 3)
+    x = images
+    for layer in (m for m in encoder.convolutions if isinstance(m, nn.Conv2d)):
+        x = act(normal(F.conv2d(x, layer.weight, layer.bias, 2, 1), normalization))
+    x = act(F.linear(x.permute(0, 2, 3, 1).flatten(1), encoder.dense.weight, encoder.dense.bias))
+    torch.testing.assert_close(encoder(images), x, rtol=1e-4, atol=1e-5)
+    x = act(F.linear(latents, decoder.dense.weight, decoder.dense.bias)).view(3, 2, 2, 6).permute(0, 3, 1, 2)
+    for layer in (m for m in decoder.convolutions if isinstance(m, nn.ConvTranspose2d)):
+        x = act(normal(F.conv_transpose2d(x, layer.weight, layer.bias, 2, 1, output_padding=1), normalization))
+    x = F.conv2d(x, decoder.convolutions[-1].weight, decoder.convolutions[-1].bias, 1, 1)
+    torch.testing.assert_close(decoder(latents), x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalization", ["batch", "group"])
+def test_a_normalization_takes_the_place_of_the_biases(normalization: Any) -> None:
+    plain, normalized = Conv(channels=(4, 6)), Conv(channels=(4, 6), normalization=normalization)
+    assert count(normalized.encoder((1, 8, 8), 0)) - count(plain.encoder((1, 8, 8), 0)) == 4 + 6
+    encoder = normalized.encoder((1, 8, 8), 0)
+    encoder(torch.rand(5, 1, 8, 8)).square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 1e-4 for parameter in encoder.parameters())
+
+
+def test_without_options_the_modules_are_a_few_fast_ones() -> None:
+    """A ReLU is part of the convolution: nothing else stands between convolutions."""
+    encoder, decoder = Conv().encoder((1, 28, 28), 0), Conv().decoder((1, 28, 28), 0, 2)
+    assert [type(layer) for layer in encoder.convolutions] == [Conv2d, Conv2d]
+    assert [type(layer) for layer in decoder.convolutions] == [ConvTranspose2d, ConvTranspose2d, Conv2d]
+    assert [layer.relu for layer in (*encoder.convolutions, *decoder.convolutions)] == [True] * 4 + [False]
+    assert list(encoder.state_dict()) == [
+        *(f"convolutions.{level}.{name}" for level in (0, 1) for name in ("weight", "bias")),
+        "dense.weight",
+        "dense.bias",
+    ]
+    assert not [type(module) for module in encoder.modules() if isinstance(module, nn.ReLU)]
 
 
 def test_the_preset_network_is_the_published_one() -> None:

@@ -29,11 +29,26 @@ def test_parameters_are_those_of_the_layers(hidden: tuple[int, ...], condition: 
 
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
 def test_the_activation_is_the_one_named(activation: str) -> None:
-    function = {"relu": torch.relu, "tanh": torch.tanh, "elu": torch.nn.functional.elu}[activation]
+    function = getattr(torch.nn.functional, activation.replace("-", "_"))
     encoder = MLP(hidden=(5,), activation=activation).encoder((1, 2, 2), 0)
     images = torch.randn(3, 1, 2, 2)
     layer = encoder.layers[0]
     torch.testing.assert_close(encoder(images), function(images.flatten(1) @ layer.weight.T + layer.bias))
+
+
+def test_layer_normalization_stands_between_layer_and_activation() -> None:
+    torch.manual_seed(0)
+    encoder = MLP(hidden=(5, 4), dense_normalization="layer").encoder((1, 2, 2), 0)
+    features = images = torch.randn(3, 4)
+    for dense in (layer for layer in encoder.layers if isinstance(layer, nn.Linear)):
+        sums = features @ dense.weight.T + dense.bias
+        spread = sums - sums.mean(1, keepdim=True)
+        features = torch.relu(spread / (spread.square().mean(1, keepdim=True) + 1e-5).sqrt())
+    torch.testing.assert_close(encoder(images.view(3, 1, 2, 2)), features)
+    plain, normal = (MLP(hidden=(5, 4), dense_normalization=kind) for kind in ("none", "layer"))
+    for build in (lambda network: network.encoder((1, 2, 2), 0), lambda network: network.decoder((1, 2, 2), 0, 3)):
+        assert count(build(normal)) - count(build(plain)) == 2 * (5 + 4)
+        assert not any(isinstance(module, nn.LayerNorm) for module in build(plain).modules())
 
 
 def test_the_output_layer_is_linear() -> None:

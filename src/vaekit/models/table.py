@@ -34,7 +34,8 @@ class Model(nn.Module):
     """Base of all models.
 
     `provides` names what its draws offer to an objective: ``rate`` (a bound exists), ``log_w`` (importance weights
-    exist), ``diagonal`` (a diagonal Gaussian posterior). `low_precision` says that bfloat16 is safe.
+    exist), ``diagonal`` (a diagonal Gaussian posterior), ``rate_by_dimension`` (each latent has a rate of its own).
+    `low_precision` says that bfloat16 is safe.
     """
 
     provides: frozenset[str] = frozenset()
@@ -54,6 +55,18 @@ class Model(nn.Module):
     def conditional(self) -> bool:
         """Whether the model reads labels or attributes."""
         return self.num_classes is not None or self.num_attributes is not None
+
+    @property
+    def accepts_unknown(self) -> bool:
+        """Whether the model also learned to do without a condition: the label -1, or attributes that are all NaN."""
+        return False
+
+    def begin(self) -> None:
+        """Read the files that a training starts from; called before its first step alone, not for weights loaded.
+
+        Raises:
+            InputError: when one is missing or does not fit.
+        """
 
     def code(self, condition: Tensor | None) -> Tensor | None:
         """The vectors (batch, k) that stand for labels (batch,) or attributes (batch, n); None where it reads neither."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
 from vaekit.models.draw import Draw, Latent
 from vaekit.models.table import MODELS, Model
-from vaekit.networks.conditioning import CONDITIONINGS, Conditioning, Unconditional
+from vaekit.networks.conditioning import CONDITIONINGS, Conditioning, Unconditional, hide
 from vaekit.networks.conv import Conv
 from vaekit.networks.table import NETWORKS, Network
 from vaekit.noise import Noise
@@ -30,11 +31,12 @@ class VAEModel(Model):
         encoder: (images (batch, channels, height, width)[, code (batch, k)]) to features (batch, num_features).
         posterior: features to a distribution over latents (batch, latent); its attribute `diagonal` tells of a diagonal
             Gaussian.
-        prior: code, or None, to a distribution over latents.
-        decoder: (latents (n, latent)[, code (n, k)]) to the likelihood's parameters (n, channels, height, width).
+        prior: code, or None, to a distribution over latents; `diagonal` as for the posterior.
+        decoder: (latents (n, latent)[, code (n, k)]) to the likelihood's parameters (n, outputs * channels, height, width).
         likelihood: the decoder's output to a distribution over images.
         conditioning: labels (batch,), or attributes (batch, n), to codes (batch, k), with an attribute `num_classes` or
-            `num_attributes`; None for no condition.
+            `num_attributes`; None for no condition. Its `label_dropout`, where it has one, is the chance that training
+            hides the condition of an image, and its `begin` reads the files that a training starts from.
     """
 
     def __init__(
@@ -52,7 +54,8 @@ class VAEModel(Model):
         self.decoder, self.likelihood, self.conditioning = decoder, likelihood, conditioning
         self.low_precision = low_precision
         diagonal = {"diagonal"} if getattr(posterior, "diagonal", False) else set()
-        self.provides = frozenset({"rate", "log_w", *diagonal})
+        by_dimension = {"rate_by_dimension"} if diagonal and getattr(prior, "diagonal", False) else set()
+        self.provides = frozenset({"rate", "log_w", *diagonal, *by_dimension})
 
     @property
     def num_classes(self) -> int | None:
@@ -61,6 +64,20 @@ class VAEModel(Model):
     @property
     def num_attributes(self) -> int | None:
         return getattr(self.conditioning, "num_attributes", None)
+
+    @property
+    def accepts_unknown(self) -> bool:
+        return self.label_dropout > 0
+
+    @property
+    def label_dropout(self) -> float:
+        """Chance that training hides the condition of an image."""
+        return getattr(self.conditioning, "label_dropout", 0.0)
+
+    def begin(self) -> None:
+        begin = getattr(self.conditioning, "begin", None)
+        if begin is not None:
+            begin()
 
     def code(self, condition: Tensor | None) -> Tensor | None:
         if self.conditioning is None:
@@ -99,7 +116,10 @@ class VAEModel(Model):
     def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
         if noise is None:
             noise = Noise(torch.randint(1 << 62, (), device=batch.index.device), batch.index)
-        code = self.code(batch.condition)
+        condition = batch.condition
+        if self.training and self.label_dropout > 0 and condition is not None:
+            condition = hide(condition, self.label_dropout, noise)
+        code = self.code(condition)
         features = self.features(batch.input, code)
         posterior = self._posterior(features)
         latents = draw(posterior, noise, "latent", sample_shape)
@@ -112,6 +132,11 @@ class VAEModel(Model):
         group = Latent(latents, posterior, self.prior(code), rebuild)
         return Draw((group,), self._decode(latents, code), batch.target, batch.mask)
 
+    def after_step(self, draw: Draw, gather: Callable[[Tensor], Tensor]) -> None:
+        update = getattr(self.likelihood, "after_step", None)
+        if update is not None:
+            update(draw, gather)
+
 
 @MODELS.register("vae")
 @dataclass(frozen=True)
@@ -123,7 +148,7 @@ class VAEConfig:
     likelihood: Likelihood = choice(LIKELIHOODS, Bernoulli, "how the decoder's output scores an image")
     posterior: Posterior = choice(POSTERIORS, GaussianPosterior, "family of q(z | x)")
     prior: Prior = choice(PRIORS, StandardPrior, "family of p(z)")
-    conditioning: Conditioning = choice(CONDITIONINGS, Unconditional, "how encoder and decoder read the label")
+    conditioning: Conditioning = choice(CONDITIONINGS, Unconditional, "how networks read labels or attributes")
 
     def build(self, info: DataInfo) -> VAEModel:
         """The module for images of `info.shape`, freshly initialized from torch's global generator.
@@ -140,12 +165,13 @@ class VAEConfig:
         size = self.conditioning.size(info)
         encoder = self.network.encoder(info.seen_shape, size)
         num_features: int = encoder.num_features  # type: ignore[assignment]
+        decoded = (self.likelihood.outputs * info.shape[0], *info.shape[1:])
         return VAEModel(
             encoder=encoder,
             posterior=self.posterior.build(num_features, self.latent_dim),
             prior=self.prior.build(self.latent_dim, size),
-            decoder=self.network.decoder(info.shape, size, self.latent_dim),
-            likelihood=self.likelihood.build(),
+            decoder=self.network.decoder(decoded, size, self.latent_dim),
+            likelihood=self.likelihood.build(info.shape[0]),
             conditioning=self.conditioning.build(info),
             low_precision=self.network.low_precision,
         )

@@ -1,24 +1,33 @@
-"""How a label becomes a vector that encoder and decoder read."""
+"""How a label, or attributes, become a vector that encoder and decoder read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vaekit.config import leaf
 from vaekit.data.images import DataInfo
+from vaekit.errors import InputError
+from vaekit.networks.vectors import OPTION, read_vectors
+from vaekit.noise import Noise
 from vaekit.tables import Table
 
 CONDITIONINGS = Table("conditioning", "vaekit.networks")
+
+UNKNOWN = -1  # the label of an image whose class is not told
+_EMBEDDING_DIM = 8
 
 
 class Conditioning(Protocol):
     """An entry: builds a module from labels (batch,) or attributes (batch, n) to codes (batch, size(info)), or None.
 
-    The module says in `num_classes` how many labels it knows, or in `num_attributes` how many attributes it reads.
+    The module says in `num_classes` how many labels it knows, or in `num_attributes` how many attributes it reads, and in
+    `label_dropout` how often training hides them (see `hide`).
     """
 
     def lacks(self, info: DataInfo) -> str | None:
@@ -30,10 +39,23 @@ class Conditioning(Protocol):
     def build(self, info: DataInfo) -> nn.Module | None: ...
 
 
+def hide(condition: Tensor, probability: float, noise: Noise) -> Tensor:
+    """Labels (batch,) or attributes (batch, n), those of some images made unknown: -1, or a row of NaN.
+
+    With a model that sees both, one can draw with a condition and without (Ho and Salimans 2022, arXiv:2207.12598).
+    """
+    hidden = noise.uniform("label dropout", ()) < probability
+    if condition.is_floating_point():
+        return condition.masked_fill(hidden[:, None], float("nan"))
+    return condition.masked_fill(hidden, UNKNOWN)
+
+
 class OneHotCode(nn.Module):
-    def __init__(self, num_classes: int):
+    """One-hot vectors (batch, num_classes); an unknown label is zeros."""
+
+    def __init__(self, num_classes: int, label_dropout: float = 0.0):
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.label_dropout = num_classes, label_dropout
 
     def forward(self, labels: Tensor) -> Tensor:
         classes = torch.arange(self.num_classes, device=labels.device)
@@ -41,12 +63,82 @@ class OneHotCode(nn.Module):
 
 
 class LabelEmbedding(nn.Embedding):
-    """Learned codes (num_classes, embedding_dim), initialized as Keras has it: uniform from -0.05 to 0.05."""
+    """Vectors (num_classes, embedding_dim), initialized as Keras has it: uniform from -0.05 to 0.05.
 
-    def __init__(self, num_classes: int, embedding_dim: int):
+    Args:
+        num_classes: number of labels.
+        embedding_dim: size of their vectors.
+        label_dropout: above 0, a further vector is learned for the unknown label.
+        file: where `begin` finds vectors to start from.
+        frozen: whether they stay as they are: then they are no parameters.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        label_dropout: float = 0.0,
+        file: str | None = None,
+        frozen: bool = False,
+    ):
         super().__init__(num_classes, embedding_dim)
-        self.num_classes = num_classes
+        self.num_classes, self.label_dropout, self.file = num_classes, label_dropout, file
         nn.init.uniform_(self.weight, -0.05, 0.05)
+        if frozen:
+            fixed = self.weight.detach()
+            del self.weight
+            self.register_buffer("weight", fixed)
+        if label_dropout > 0:
+            self.unknown = nn.Parameter(torch.empty(1, embedding_dim).uniform_(-0.05, 0.05))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        if self.label_dropout == 0:
+            return super().forward(labels)
+        rows = torch.cat([self.weight, self.unknown])
+        return F.embedding(labels.masked_fill(labels < 0, self.num_classes), rows)
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Take the vectors of the file.
+
+        Raises:
+            InputError: when they are not of this number of classes, or not of this size.
+        """
+        if self.file is None:
+            return
+        vectors = read_vectors(self.file)
+        if len(vectors) != self.num_classes:
+            raise InputError(
+                f"{OPTION} {self.file!r}: holds vectors of {len(vectors)} classes and the data have {self.num_classes}; "
+                "give one for each class"
+            )
+        if vectors.shape[1] != self.embedding_dim:
+            raise InputError(
+                f"--embedding-dim: {self.embedding_dim} is not the {vectors.shape[1]} of {OPTION} {self.file!r}; "
+                "leave one of them out"
+            )
+        self.weight.copy_(vectors)
+
+
+class AttributeCode(nn.Module):
+    """Attributes (batch, n), each standardized by its mean and scale over the training images; unknown ones are 0."""
+
+    def __init__(self, means: tuple[float, ...], scales: tuple[float, ...], label_dropout: float = 0.0):
+        super().__init__()
+        self.num_attributes, self.label_dropout = len(means), label_dropout
+        self.register_buffer("means", torch.tensor(means))
+        self.register_buffer("scales", torch.tensor(scales))
+        self.means: Tensor
+        self.scales: Tensor
+
+    def forward(self, attributes: Tensor) -> Tensor:
+        return ((attributes - self.means) / self.scales).nan_to_num(nan=0.0)
+
+
+def _dropout(what: str) -> float:
+    help = f"chance that training hides {what}, so that samples can be drawn without"
+    chance: float = leaf(0.0, help, ge=0, lt=1)
+    return chance
 
 
 class _ByLabel:
@@ -74,11 +166,13 @@ class Unconditional:
 class OneHot(_ByLabel):
     """The label as a one-hot vector (Sohn, Lee and Yan 2015)."""
 
+    label_dropout: float = _dropout("an image's label")
+
     def size(self, info: DataInfo) -> int:
         return len(info.class_names)
 
     def build(self, info: DataInfo) -> nn.Module | None:
-        return OneHotCode(len(info.class_names))
+        return OneHotCode(len(info.class_names), self.label_dropout)
 
 
 @CONDITIONINGS.register("embedding")
@@ -86,10 +180,46 @@ class OneHot(_ByLabel):
 class Embedding(_ByLabel):
     """The label as a learned vector."""
 
-    embedding_dim: int = leaf(8, "size of the vector learned for each label", ge=1, le=4096)
+    embedding_dim: int | None = leaf(
+        None, "size of the vector learned for each label (none: 8, or as --embedding-file has it)", ge=1, le=4096
+    )
+    embedding_file: str | None = leaf(
+        None, "vectors to start from, (classes, size): a .npy or .safetensors file, or a run (none: random ones)"
+    )
+    freeze_embedding: bool = leaf(False, "whether the labels' vectors stay as they start")
+    label_dropout: float = _dropout("an image's label")
 
     def size(self, info: DataInfo) -> int:
-        return self.embedding_dim
+        return self.embedding_dim or _EMBEDDING_DIM
 
     def build(self, info: DataInfo) -> nn.Module | None:
-        return LabelEmbedding(len(info.class_names), self.embedding_dim)
+        return LabelEmbedding(
+            len(info.class_names), self.size(info), self.label_dropout, self.embedding_file, self.freeze_embedding
+        )
+
+    def settled(self) -> Embedding:
+        """The same for a run folder: what follows from the file is written down, and where it is, from the root."""
+        if self.embedding_file is None:
+            return self
+        size = self.embedding_dim or read_vectors(self.embedding_file).shape[1]
+        file = str(Path(self.embedding_file).expanduser().resolve())
+        return replace(self, embedding_dim=size, embedding_file=file)
+
+
+@CONDITIONINGS.register("attributes")
+@dataclass(frozen=True)
+class Attributes:
+    """Attributes, continuous or of two values, standardized; of data that have labels too, only the labels are read."""
+
+    label_dropout: float = _dropout("an image's attributes")
+
+    def lacks(self, info: DataInfo) -> str | None:
+        if info.attribute_names and info.class_names:
+            return "attributes without labels beside them"
+        return None if info.attribute_names else "attributes"
+
+    def size(self, info: DataInfo) -> int:
+        return len(info.attribute_names)
+
+    def build(self, info: DataInfo) -> nn.Module | None:
+        return AttributeCode(info.attribute_means, info.attribute_scales, self.label_dropout)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 
 from vaekit.config import leaf
 from vaekit.networks.convolution import Conv2d, ConvTranspose2d, relu_
-from vaekit.networks.layers import initialize, join, linear
+from vaekit.networks.layers import ACTIVATION_HELP, ACTIVATIONS, Activation, initialize, join, linear
+from vaekit.networks.normalization import NORMALIZATION_HELP, Normalization, normalized
 from vaekit.networks.table import NETWORKS, Shape
 
 _KERNEL, _STRIDE, _PADDING = 3, 2, 1
@@ -28,32 +30,70 @@ def halved(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
     return sizes
 
 
+def extra(low: tuple[int, int], high: tuple[int, int]) -> tuple[int, int]:
+    """The output padding that takes a 3x3 transposed convolution of stride 2 from one size to the other."""
+    return (high[0] - (2 * low[0] - 1), high[1] - (2 * low[1] - 1))
+
+
+def _layers(
+    convolution: type[Conv2d | ConvTranspose2d],
+    num_in: int,
+    num_out: int,
+    activation: Activation,
+    normalization: Normalization,
+    **more: Any,
+) -> list[nn.Module]:
+    """A strided convolution, its normalization, which makes a bias needless, and the activation; a ReLU comes fused."""
+    norm = normalized(normalization, num_out)
+    fused = activation == "relu" and not norm
+    layer = convolution(num_in, num_out, _KERNEL, _STRIDE, _PADDING, bias=not norm, relu=fused, **more)
+    return [initialize(layer), *norm, *([] if fused else [ACTIVATIONS[activation]()])]
+
+
 class ConvEncoder(nn.Module):
     """Convolutions of stride 2, then a dense layer that also reads the condition."""
 
-    def __init__(self, shape: Shape, num_condition: int, channels: tuple[int, ...], dense: int):
+    def __init__(
+        self,
+        shape: Shape,
+        num_condition: int,
+        channels: tuple[int, ...],
+        dense: int,
+        activation: Activation = "relu",
+        normalization: Normalization = "none",
+    ):
         super().__init__()
         self.num_features = dense
         widths = (shape[0], *channels)
         self.convolutions = nn.Sequential(
             *(
-                initialize(Conv2d(num_in, num_out, _KERNEL, _STRIDE, _PADDING, relu=True))
+                layer
                 for num_in, num_out in pairwise(widths)
+                for layer in _layers(Conv2d, num_in, num_out, activation, normalization)
             )
         )
         smallest = halved(shape[1:], len(channels))[-1]
         self.dense = linear(channels[-1] * math.prod(smallest) + num_condition, dense)
+        self.activation = relu_ if activation == "relu" else ACTIVATIONS[activation]()
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         # Pixel by pixel, as channels_last memory has them (and Keras flattens them): so that nothing is copied.
         features = self.convolutions(images).permute(0, 2, 3, 1).flatten(1)
-        return relu_(self.dense(join(features, condition)))
+        return self.activation(self.dense(join(features, condition)))
 
 
 class ConvDecoder(nn.Module):
     """A dense layer that reads latents and condition, transposed convolutions of stride 2, an output convolution."""
 
-    def __init__(self, shape: Shape, num_condition: int, num_latents: int, channels: tuple[int, ...]):
+    def __init__(
+        self,
+        shape: Shape,
+        num_condition: int,
+        num_latents: int,
+        channels: tuple[int, ...],
+        activation: Activation = "relu",
+        normalization: Normalization = "none",
+    ):
         super().__init__()
         sizes = halved(shape[1:], len(channels))[::-1]
         self.smallest = (*sizes[0], channels[-1])
@@ -61,29 +101,30 @@ class ConvDecoder(nn.Module):
         widths = (channels[-1], *channels[::-1])
         layers: list[nn.Module] = []
         for level, (num_in, num_out) in enumerate(pairwise(widths)):
-            low, high = sizes[level], sizes[level + 1]
-            extra = (high[0] - (2 * low[0] - 1), high[1] - (2 * low[1] - 1))
-            layer = ConvTranspose2d(num_in, num_out, _KERNEL, _STRIDE, _PADDING, output_padding=extra, relu=True)
-            layers.append(initialize(layer))
+            more = extra(sizes[level], sizes[level + 1])
+            layers += _layers(ConvTranspose2d, num_in, num_out, activation, normalization, output_padding=more)
         layers.append(initialize(Conv2d(channels[0], shape[0], _KERNEL, 1, _PADDING)))
         self.convolutions = nn.Sequential(*layers)
+        self.activation = relu_ if activation == "relu" else ACTIVATIONS[activation]()
 
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = relu_(self.dense(join(latents, condition))).view(-1, *self.smallest)
+        features = self.activation(self.dense(join(latents, condition))).view(-1, *self.smallest)
         return self.convolutions(features.permute(0, 3, 1, 2))
 
 
 @NETWORKS.register("conv")
 @dataclass(frozen=True)
 class Conv:
-    """3x3 convolutions of stride 2 and ReLU, one for each level; the decoder mirrors them."""
+    """3x3 convolutions of stride 2, one for each level; the decoder mirrors them."""
 
     channels: tuple[int, ...] = leaf((32, 64), "channels of the convolutions, one for each halving", ge=1, le=4096)
     dense: int = leaf(128, "units of the dense layer after the convolutions", ge=1, le=65536)
+    normalization: Normalization = leaf("none", NORMALIZATION_HELP)
+    activation: Activation = leaf("relu", ACTIVATION_HELP)
     low_precision = True
 
     def encoder(self, shape: Shape, num_condition: int) -> nn.Module:
-        return ConvEncoder(shape, num_condition, self.channels, self.dense)
+        return ConvEncoder(shape, num_condition, self.channels, self.dense, self.activation, self.normalization)
 
     def decoder(self, shape: Shape, num_condition: int, num_latents: int) -> nn.Module:
-        return ConvDecoder(shape, num_condition, num_latents, self.channels)
+        return ConvDecoder(shape, num_condition, num_latents, self.channels, self.activation, self.normalization)

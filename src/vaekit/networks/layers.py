@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 Module = TypeVar("Module", bound=nn.Module)
+
+Activation = Literal["relu", "elu", "silu", "gelu", "leaky-relu", "tanh"]
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "elu": lambda: nn.ELU(inplace=True),
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "leaky-relu": lambda: nn.LeakyReLU(0.01, inplace=True),
+    "tanh": nn.Tanh,
+}
+ACTIVATION_HELP = "activation of the hidden layers: relu, elu, silu, gelu, leaky-relu or tanh"
 
 
 def initialize(layer: Layer) -> Layer:
