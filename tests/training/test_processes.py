@@ -157,6 +157,10 @@ def test_a_run_of_two_processes_is_evaluated_by_one(pair: Any) -> None:
 WALLS = {
     "batch-objective": {"objective": "wall-mmd", "mmd-weight": 50.0},
     "two-players": {"objective": "wall-factor"},
+    "free-bits": {"objective": "free-bits", "free-bits": 0.5, "ema-decay": 0.9},
+    "capacity": {"objective": "capacity", "capacity-epochs": 2},
+    "batch-normalization": {"network": "residual", "widths": "4,8", "normalization": "batch", "hidden": None},
+    "label-dropout": {"conditioning": "embedding", "label-dropout": 0.3},
     "moving-codebook": {"model": "wall-quantized", "objective": "wall-reconstruction", "hidden": None},
 }
 

@@ -39,7 +39,8 @@ def make(model: Any = SMALL, objective: Any = None, data: Data | None = None) ->
     objective = objective or Elbo()
     players = objective.players(model.latent_dim)
     data = data or Data()
-    info = dataclasses.replace(cases.info(SHAPE), input_shape=data.corruption.shape(SHAPE))
+    info = cases.info(SHAPE, attributes=cases.reads_attributes(model))
+    info = dataclasses.replace(info, input_shape=data.corruption.shape(SHAPE))
     return TrainingStep(model.build(info), objective, players, data, 100)
 
 
@@ -103,6 +104,8 @@ def fake_step(objective: Any, model: Any = SMALL, data: Data | None = None, low_
         optimizers.set_learning_rate(1e-3)
         pixels = torch.empty(12, *SHAPE[1:], SHAPE[0], dtype=torch.uint8)
         images = Images(pixels, torch.empty(12, dtype=torch.int64))
+        if cases.reads_attributes(model):
+            images = Images(pixels, None, torch.empty(12, len(cases.ATTRIBUTES)))
         index = torch.empty(6, dtype=torch.int64)
         key, now = torch.empty((), dtype=torch.int64), torch.empty((), dtype=torch.int64)
         hyper = {name: torch.empty(()) for name in numeric_fields(objective)}

@@ -67,6 +67,10 @@ class Objective(Protocol):
         """Modules of its own, trained beside the model."""
         ...
 
+    def factors(self, epochs: float) -> dict[str, float]:
+        """What its numbers are multiplied by after so many epochs, by name; 1 where nothing is said."""
+        ...
+
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses: ...
 
 
@@ -81,6 +85,9 @@ class SinglePlayer:
         return ()
 
     def players(self, num_latents: int) -> dict[str, nn.Module]:
+        return {}
+
+    def factors(self, epochs: float) -> dict[str, float]:
         return {}
 
 

@@ -48,23 +48,29 @@ def save_checkpoint(
     players: Mapping[str, nn.Module],
     optimizers: Optimizers,
     best: Mapping[str, Tensor] | None,
+    averages: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write weights, optimizer state, counters, records and the best weights so far."""
+    """Write weights, optimizer state, counters, records, the best weights so far and averages of weights."""
     tensors = {f"optimizer/{key}": value for key, value in optimizers.state().items()}
     for name, module in players.items():
         tensors |= {f"player/{name}/{key}": value for key, value in module.state_dict().items()}
     tensors |= {f"best/{key}": value for key, value in (best or {}).items()}
+    tensors |= {f"average/{key}": value for key, value in (averages or {}).items()}
     tensors |= {f"sum/{key}": value for key, value in progress.sums.items()}
     plain = {item.name: getattr(progress, item.name) for item in fields(progress) if item.name != "sums"}
     write_tensors(path, tensors, {"progress": plain})
 
 
 def load_checkpoint(
-    path: Path, players: Mapping[str, nn.Module], optimizers: Optimizers, device: torch.device
+    path: Path,
+    players: Mapping[str, nn.Module],
+    optimizers: Optimizers,
+    device: torch.device,
+    averages: Mapping[str, Tensor] | None = None,
 ) -> tuple[Progress, dict[str, Tensor] | None]:
-    """Restore players and optimizers in place; returns the progress and the best weights so far.
+    """Restore players, optimizers and averages in place; returns the progress and the best weights so far.
 
-    Weights and moments are copied into tensors that exist, so that they keep the strides they are trained with.
+    Weights, moments and averages are copied into tensors that exist, so that they keep the strides they are trained with.
     """
     tensors, about = read_tensors(path, "checkpoint")
 
@@ -75,6 +81,8 @@ def load_checkpoint(
         for name, module in players.items():
             module.load_state_dict(below(f"player/{name}/"))
         optimizers.load(below("optimizer/"))
+        for name, average in (averages or {}).items():
+            average.copy_(tensors[f"average/{name}"])
         sums = {name: value.to(device) for name, value in below("sum/").items()}
         return Progress(**about["progress"], sums=sums), below("best/") or None
     except (KeyError, TypeError, RuntimeError):

@@ -1,17 +1,34 @@
-"""Progress on standard error: a live bar on a terminal, one line an epoch everywhere."""
+"""Progress on standard error: a live bar on a terminal, one line an epoch everywhere. And, as an option, TensorBoard."""
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from vaekit.errors import InputError
 from vaekit.models.table import Model
+from vaekit.runs import Run
+from vaekit.settings import Training
 from vaekit.training.checkpoints import Progress
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 _BAR = 24
+
+
+class Observer(Protocol):
+    """Who is told how training goes. `means` are running means over the epoch, by name."""
+
+    def step(
+        self, progress: Progress, total_steps: int, means: Mapping[str, float], images_per_second: float
+    ) -> None: ...
+
+    def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None: ...
 
 
 def duration(seconds: float) -> str:
@@ -79,3 +96,79 @@ class Silent:
 
     def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None:
         pass
+
+
+class Several:
+    """Tells several observers, one after the other."""
+
+    def __init__(self, *observers: Observer):
+        self.observers = observers
+
+    def step(self, progress: Progress, total_steps: int, means: Mapping[str, float], images_per_second: float) -> None:
+        for observer in self.observers:
+            observer.step(progress, total_steps, means, images_per_second)
+
+    def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None:
+        for observer in self.observers:
+            observer.epoch(record, total_epochs, model)
+
+
+def check_tensorboard(training: Training) -> None:
+    """Refuse to log for TensorBoard where it is not installed.
+
+    Raises:
+        InputError: when it is asked for and missing.
+    """
+    if training.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise InputError("--tensorboard: the package tensorboard is not installed; pip install vaekit[tensorboard]")
+
+
+class TensorBoard:
+    """Writes the numbers of each epoch's record, by step, into ``RUN/tensorboard/train`` and ``RUN/tensorboard/val``.
+
+    Both use the same names, so that TensorBoard draws training and validation into one chart. After a resume the last
+    epoch of before is written again and what stood from there on is purged: a run that was killed between checkpoint and
+    log has no gap, and nothing stands twice.
+
+    Args:
+        run: whose `metrics.jsonl` is written before an observer is told of an epoch.
+    """
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.folder = run.path / "tensorboard"
+        self.writers: dict[str, SummaryWriter] = {}
+
+    def step(self, progress: Progress, total_steps: int, means: Mapping[str, float], images_per_second: float) -> None:
+        pass
+
+    def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None:
+        records = [record] if self.writers else self._open()
+        for one in records:
+            numbers = {name: value for name, value in one.items() if isinstance(value, float) and name != "seconds"}
+            self._write("train", {**numbers, **one["train"]}, one["step"])
+            self._write("val", one["val"] or {}, one["step"])
+        for writer in self.writers.values():
+            writer.flush()
+
+    def _open(self) -> list[dict[str, Any]]:
+        """Begin files beside those that are there; returns the records to write into them."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        records, purge = self.run.metrics(), None
+        if self.folder.exists():
+            records = records[-2:]
+            purge = records[0]["step"]
+        for part in ("train", "val") if records[0]["val"] is not None else ("train",):
+            self.writers[part] = SummaryWriter(str(self.folder / part), purge_step=purge)
+        return records
+
+    def _write(self, part: str, means: Mapping[str, float | None], step: int) -> None:
+        for name, value in means.items():
+            if value is not None:
+                self.writers[part].add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Close the files."""
+        for writer in self.writers.values():
+            writer.close()

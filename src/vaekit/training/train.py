@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vaekit.config import check, replace
+from vaekit.config import check, replace, settled
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Splits
 from vaekit.data.sources import is_path
 from vaekit.data.splits import load_splits
-from vaekit.errors import InputError
+from vaekit.doctor.watch import Attendant
+from vaekit.errors import Diverged, InputError
+from vaekit.fit import check_fit
 from vaekit.models.table import Model
 from vaekit.noise import seeded
 from vaekit.runs import Run, check_new
@@ -22,8 +26,8 @@ from vaekit.settings import Config, configure
 from vaekit.storage import save_model
 from vaekit.training.engine import prepare, resolve
 from vaekit.training.processes import Processes
-from vaekit.training.reporting import EpochLines
-from vaekit.training.trainer import Observer, Trainer, check_trainable
+from vaekit.training.reporting import EpochLines, Observer, Several, TensorBoard, check_tensorboard
+from vaekit.training.trainer import Trainer, check_trainable
 
 
 def seeded_model(config: Config, info: DataInfo) -> Model:
@@ -64,14 +68,20 @@ def train(
     config = configure(preset, **given) if config is None else config
     check(config)
     config.check_combination()
+    config = settled(config)
+    check_tensorboard(config.training)
     splits = load_splits(config.data, data_folder(data_dir))
+    advice = check_fit(config, splits.info)
     model = seeded_model(config, splits.info)
+    model.begin()
     resolved = resolve(config.training, model)
     processes = Processes(prepare(resolved))
     check_trainable(config, model, splits, processes)
     processes.wait()  # until every process has seen that the folder is new
     if processes.first:
         Run.create(out, *_anchored(config, splits.info), resolved)
+        for sentence in advice:
+            print(f"vaekit: note: {sentence}", file=sys.stderr)
     processes.wait()
     return _fit(Run(out), splits, processes, observer)
 
@@ -94,6 +104,7 @@ def resume(
     True
     """
     run = Run(path)
+    check_tensorboard(run.config.training)
     processes = Processes(prepare(run.resolved))
     if processes.count != run.resolved.processes:
         raise InputError(
@@ -129,8 +140,19 @@ def _fit(run: Run, splits: Splits, processes: Processes, observer: Observer | No
 def _train(run: Run, splits: Splits, processes: Processes, observer: Observer | None) -> None:
     device = torch.device("cpu") if run.resolved.device == "cpu" else torch.device("cuda", torch.cuda.current_device())
     model = seeded_model(run.config, splits.info)
-    trainer = Trainer(run, splits, model, processes, device, observer or EpochLines())
-    trainer.fit()
+    if not run.checkpoint.exists():
+        model.begin()
+    told: Observer = observer or Several(EpochLines(), Attendant(run))
+    with ExitStack() as stack:
+        if run.config.training.tensorboard and processes.first:
+            told = Several(told, stack.enter_context(closing(TensorBoard(run))))
+        trainer = Trainer(run, splits, model, processes, device, told)
+        try:
+            trainer.fit()
+        except Diverged as failure:
+            if processes.first:
+                run.note_failure(str(failure))
+            raise
     if processes.first:
         save_model(run.model, model, run.config, run.info, trainer.weights())
     processes.wait()

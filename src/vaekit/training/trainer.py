@@ -7,26 +7,27 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from vaekit.data.batches import Order
 from vaekit.data.images import Images, Splits
-from vaekit.errors import InputError, RunError
+from vaekit.errors import Diverged, InputError, RunError
 from vaekit.models.table import Model
 from vaekit.networks.layers import on_device
 from vaekit.noise import seed_key, seeded
 from vaekit.objectives.table import MODEL, OBJECTIVES
 from vaekit.runs import Run
 from vaekit.settings import Config
+from vaekit.training.averaging import Average
 from vaekit.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from vaekit.training.engine import runner
 from vaekit.training.feed import feed
 from vaekit.training.optimization import Optimizers, learning_rate
 from vaekit.training.processes import Processes
+from vaekit.training.reporting import Observer
 from vaekit.training.step import TrainingStep, numeric_fields
 from vaekit.training.validation import validate, with_bound
 
@@ -53,16 +54,6 @@ def asked_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class Observer(Protocol):
-    """Who is told how training goes. `means` are running means over the epoch, by name."""
-
-    def step(
-        self, progress: Progress, total_steps: int, means: Mapping[str, float], images_per_second: float
-    ) -> None: ...
-
-    def epoch(self, record: dict[str, Any], total_epochs: float, model: Model) -> None: ...
 
 
 def check_trainable(config: Config, model: Model, splits: Splits, processes: Processes) -> None:
@@ -115,6 +106,8 @@ class Trainer:
             name: on_device(module, device) for name, module in {MODEL: model, **players}.items()
         }
         self.optimizers = Optimizers(self.players, self.settings, device)
+        decay = self.settings.ema_decay
+        self.average = None if decay is None else Average(model, decay)
         self.module = TrainingStep(
             model,
             self.objective,
@@ -139,7 +132,10 @@ class Trainer:
             self._restore()
 
     def _restore(self) -> None:
-        self.progress, self.best = load_checkpoint(self.run.checkpoint, self.players, self.optimizers, self.device)
+        averages = self.average.tensors if self.average else {}
+        self.progress, self.best = load_checkpoint(
+            self.run.checkpoint, self.players, self.optimizers, self.device, averages
+        )
         if self.progress.sums:
             self.names = list(self.progress.sums)
             self.sums = torch.stack([self.progress.sums[name] for name in self.names])
@@ -156,6 +152,8 @@ class Trainer:
         self.processes.average([*(weight.grad for weight in self.optimizers.all_parameters()), logged])
         self.optimizers.step()
         self.model.after_step(result.draw, self.processes.gather)
+        if self.average:
+            self.average.update(step)
         values = logged.double()
         self.sums = values if self.sums is None else self.sums.add_(values)
         bad = (self.first_bad < 0) & ~torch.isfinite(values).all()
@@ -207,10 +205,9 @@ class Trainer:
         return epoch + 1 if step >= self.order.steps_at(epoch + 1) else epoch
 
     def _hyper_at(self, step: int) -> dict[str, float]:
-        if "beta" not in self.hyper:
-            return self.hyper
         epochs = step * self.settings.batch_size / self.order.num_images
-        return {**self.hyper, "beta": self.hyper["beta"] * self.run.config.beta_schedule(epochs)}
+        factors = {"beta": self.run.config.beta_schedule(epochs), **self.objective.factors(epochs)}
+        return {name: value * factors.get(name, 1.0) for name, value in self.hyper.items()}
 
     def _images_per_second(self) -> float:
         return self.progress.step * self.settings.batch_size / max(self.progress.seconds, 1e-9)
@@ -228,7 +225,7 @@ class Trainer:
         if bad >= 0 or not finite:
             what = f"the loss became infinite or NaN at step {bad}" if bad >= 0 else "a weight became infinite or NaN"
             advice = "lower --learning-rate, or set --gradient-clip, --warmup or --precision float32"
-            raise RunError(f"{what}; {advice}")
+            raise Diverged(f"{what}; {advice}")
         if self.processes.first and self.progress.summed:
             self.observer.step(self.progress, self.total_steps, self._means(), self._images_per_second())
 
@@ -239,9 +236,11 @@ class Trainer:
         train = with_bound(self._means())
         hyper = self._hyper_at(progress.step - 1)
         val: dict[str, float] | None = None
-        if self.val_images is not None:
-            val = validate(self.module, self.val_images, settings.seed, progress.step, hyper, self.processes)
         progress.epoch = epoch + 1
+        if self.val_images is not None:
+            with self._averaged():
+                val = validate(self.module, self.val_images, settings.seed, progress.step, hyper, self.processes)
+                self._select(val)
         record = {
             "epoch": progress.epoch,
             "step": progress.step,
@@ -253,18 +252,18 @@ class Trainer:
             "val": None if val is None else _record(val),
         }
         progress.records.append(record)
-        self._select(val)
         progress.finished = progress.step >= self.total_steps or self._out_of_patience()
         progress.summed = 0
         if self.sums is not None:
             self.sums.zero_()
         self.save()
         if self.processes.first:
-            self.observer.epoch(record, settings.epochs, self.model)
+            with self._averaged():
+                self.observer.epoch(record, settings.epochs, self.model)
         self.processes.wait()
 
-    def _select(self, val: dict[str, float] | None) -> None:
-        if val is None or (elbo := val.get("elbo_nats")) is None or not math.isfinite(elbo):
+    def _select(self, val: dict[str, float]) -> None:
+        if (elbo := val.get("elbo_nats")) is None or not math.isfinite(elbo):
             return
         if self.progress.best_elbo is None or elbo > self.progress.best_elbo:
             self.progress.best_elbo, self.progress.best_epoch = elbo, self.progress.epoch
@@ -283,12 +282,19 @@ class Trainer:
             self.progress.sums = dict(zip(self.names, self.sums.clone(), strict=True))
         else:
             self.progress.sums = {}
-        save_checkpoint(self.run.checkpoint, self.progress, self.players, self.optimizers, self.best)
+        averages = self.average.tensors if self.average else {}
+        save_checkpoint(self.run.checkpoint, self.progress, self.players, self.optimizers, self.best, averages)
         self.run.write_metrics(self.progress.records)
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights to keep: the best on validation images where they were selected, else the last."""
-        return self.best if self.best is not None else self.model.state_dict()
+        """The weights to keep: the best on validation images where they were selected, else the last or their average."""
+        if self.best is not None:
+            return self.best
+        return self.average.state() if self.average else self.model.state_dict()
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Within it the model has the weights that would be kept now."""
+        return self.average.applied() if self.average else nullcontext()
 
 
 def _record(means: dict[str, float]) -> dict[str, float | None]:
