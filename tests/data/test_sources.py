@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vaekit.data.sources import SOURCES, load
+from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 5, 4), dtype=np.uint8)
@@ -57,6 +59,36 @@ def test_keras_style_files_bring_a_test_split(tmp_path: Path) -> None:
     assert loaded.test.labels.tolist() == [0, 1, 2]
 
 
+def test_arrays_with_attributes(tmp_path: Path) -> None:
+    values = np.arange(24.0).reshape(12, 2)
+    values[3, 1] = np.nan
+    file = str(tmp_path / "a.npz")
+    np.savez(file, images=IMAGES, attributes=values, attribute_names=["width", "slant"])
+    loaded = load(file, None)
+    assert loaded.attribute_names == ("width", "slant")
+    assert loaded.train.attributes.dtype == torch.float32
+    np.testing.assert_array_equal(loaded.train.attributes, values.astype(np.float32))
+    assert loaded.train.labels is None
+    np.savez(file, x_train=IMAGES, x_test=IMAGES[:5], attributes=values[:, 0] > 9, attributes_test=np.arange(5) % 2)
+    loaded = load(file, None)
+    assert loaded.attribute_names == ("attribute-0",)
+    assert loaded.train.attributes[:, 0].tolist() == [0.0] * 5 + [1.0] * 7
+    assert loaded.test.attributes[:, 0].tolist() == [0, 1, 0, 1, 0]
+
+
+def test_moments_of_attributes_are_those_of_the_training_images(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).normal(3.0, 2.0, (200, 3))
+    values[::7, 0], values[:, 2] = np.nan, 5.0
+    images = np.random.default_rng(0).integers(0, 256, (200, 3, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, attributes=values)
+    splits = load_splits(str(tmp_path / "a.npz"), None)
+    info, known = splits.info, splits.train.attributes.numpy()
+    assert len(known) == info.num_train < 200
+    np.testing.assert_allclose(info.attribute_means, np.nanmean(known, 0), rtol=1e-6)
+    np.testing.assert_allclose(info.attribute_scales[:2], np.nanstd(known, 0)[:2], rtol=1e-6)
+    assert info.attribute_scales[2] == 1.0  # a column that does not vary
+
+
 def _write(path: Path, content: bytes) -> str:
     path.write_bytes(content)
     return str(path)
@@ -71,6 +103,16 @@ def bad_files(folder: Path) -> dict[str, tuple[str, str]]:
     np.savez(folder / "sizes.npz", x_train=IMAGES, x_test=IMAGES[:, :4])
     np.savez(folder / "classes.npz", x_train=IMAGES, y_train=LABELS, x_test=IMAGES, y_test=LABELS + 1)
     np.savez(folder / "none.npz")
+    rows = np.zeros((12, 2))
+    np.savez(folder / "rows.npz", images=IMAGES, attributes=rows[:-1])
+    np.savez(folder / "words.npz", images=IMAGES, attributes=rows.astype(str))
+    np.savez(folder / "infinite.npz", images=IMAGES, attributes=np.where(np.arange(12)[:, None] == 4, np.inf, rows))
+    np.savez(folder / "huge.npz", images=IMAGES, attributes=rows + 1e300)
+    np.savez(folder / "few.npz", images=IMAGES, attributes=rows, attribute_names=["a"])
+    np.savez(folder / "lone.npz", images=IMAGES, attribute_names=["a"])
+    np.savez(folder / "twice.npz", images=IMAGES, attributes=rows, attribute_names=["a", "a"])
+    np.savez(folder / "signs.npz", images=IMAGES, attributes=rows, attribute_names=["a=1", "b"])
+    np.savez(folder / "halves.npz", x_train=IMAGES, x_test=IMAGES, attributes=rows)
     whole = (folder / "whole.npy").read_bytes()
     zipped = (folder / "labels.npz").read_bytes()
     return {
@@ -86,6 +128,15 @@ def bad_files(folder: Path) -> dict[str, tuple[str, str]]:
         "no arrays": (str(folder / "none.npz"), "no array named images"),
         "labels differ": (str(folder / "labels.npz"), r"12 images but labels of shape \(11,\)"),
         "test of another size": (str(folder / "sizes.npz"), r"test images of shape \(4, 4, 1\)"),
+        "attributes of other images": (str(folder / "rows.npz"), r"12 images but attributes of shape \(11, 2\)"),
+        "attributes in words": (str(folder / "words.npz"), "attributes must be numbers"),
+        "an infinite attribute": (str(folder / "infinite.npz"), "attribute 0 of image 4 is infinite"),
+        "attributes beyond float32": (str(folder / "huge.npz"), "attribute 0 of image 0 is infinite"),
+        "too few names": (str(folder / "few.npz"), "1 attribute_names for 2 attributes"),
+        "names of nothing": (str(folder / "lone.npz"), "1 attribute_names for 0 attributes"),
+        "a name twice": (str(folder / "twice.npz"), "'a' stands twice"),
+        "a name with a sign": (str(folder / "signs.npz"), "'a=1' is empty or holds a comma or equals sign"),
+        "test images without attributes": (str(folder / "halves.npz"), "0 attributes_test beside 2 attributes"),
         "test labels unseen in training": (str(folder / "classes.npz"), "label 3"),
     }
 

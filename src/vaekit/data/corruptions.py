@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,7 +18,12 @@ CORRUPTIONS = Table("corruption", "vaekit.data")
 
 
 class Corruption(Protocol):
-    """An entry: what it does to images (batch, channels, height, width) in [0, 1]; all that is random is from `noise`."""
+    """An entry: what it does to images (batch, channels, height, width) in [0, 1]; all that is random is from `noise`.
+
+    The result lies in [0, 1] and has the type and memory layout of the images. Nothing reads a value on the host, and all
+    constants are made on the device, so that a step that corrupts its batch can be captured as a graph. The first number
+    among the fields is the strength, which `chain` and tables of restoration vary.
+    """
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor: ...
 
@@ -31,6 +37,13 @@ class SameSize:
 
     def shape(self, shape: Shape) -> Shape:
         return shape
+
+
+def like(result: Tensor, images: Tensor) -> Tensor:
+    """`result` clipped to [0, 1], in the type and memory layout of `images`."""
+    channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return result.clamp(0.0, 1.0).to(images.dtype).contiguous(memory_format=layout)
 
 
 @CORRUPTIONS.register("none")

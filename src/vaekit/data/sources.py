@@ -11,9 +11,11 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from vaekit.data.attributes import attribute_names, described
 from vaekit.data.download import fetch, verify
 from vaekit.data.idx import read_idx
 from vaekit.data.images import Images, pack
+from vaekit.data.resizing import resized
 from vaekit.data.sizing import Opening
 from vaekit.errors import InputError, unknown
 from vaekit.tables import Table
@@ -132,6 +134,9 @@ _TRAIN_KEYS = (("x_train", "y_train"), ("images", "labels"), ("x", "y"))
 def load_array(path: Path) -> Loaded:
     """Images of a ``.npy`` file, or of a ``.npz`` with `images` and `labels`, `x` and `y`, or Keras' x_train, y_train, ...
 
+    A ``.npz`` may describe its images by `attributes` (n, k), NaN where unknown, and the columns by `attribute_names`;
+    those of x_test are `attributes_test`.
+
     Raises:
         InputError: for a missing, damaged or unsuitable file.
     """
@@ -149,14 +154,16 @@ def load_array(path: Path) -> Loaded:
         return Loaded(pack(arrays, None, name), None)
     for images, labels in _TRAIN_KEYS:
         if images in arrays:
-            train = pack(arrays[images], arrays.get(labels), name)
+            train = described(pack(arrays[images], arrays.get(labels), name), arrays.get("attributes"), name)
             test = pack(arrays["x_test"], arrays.get("y_test"), name) if "x_test" in arrays else None
+            test = None if test is None else described(test, arrays.get("attributes_test"), name)
             classes = 0 if train.labels is None else int(train.labels.max()) + 1
             if classes > _MOST_CLASSES:
                 raise InputError(f"{name}: label {classes - 1} is out of range; number the classes from 0 up")
             if test is not None:
                 _check_same_kind(train, test, classes, name)
-            return Loaded(train, test, tuple(str(label) for label in range(classes)))
+            columns = attribute_names(train, arrays.get("attribute_names"), name)
+            return Loaded(train, test, tuple(str(label) for label in range(classes)), columns)
     raise InputError(f"{name}: no array named images, x or x_train among {', '.join(arrays) or 'none'}; rename one")
 
 
@@ -165,6 +172,9 @@ def _check_same_kind(train: Images, test: Images, classes: int, name: str) -> No
     size, other = tuple(train.pixels.shape[1:]), tuple(test.pixels.shape[1:])
     if size != other:
         raise InputError(f"{name}: test images of shape {other} beside training images of shape {size}; give one shape")
+    columns, others = (0 if part.attributes is None else part.attributes.shape[1] for part in (train, test))
+    if columns != others:
+        raise InputError(f"{name}: {others} attributes_test beside {columns} attributes; give the same of both")
     if classes and test.labels is not None and (top := int(test.labels.max())) >= classes:
         raise InputError(f"{name}: test images of label {top} beside training labels up to {classes - 1}; divide anew")
 
@@ -180,14 +190,20 @@ def is_path(name: str) -> bool:
 
 
 def load(name: str, folder: Path | None, opening: Opening | None = None) -> Loaded:
-    """A named set, the arrays of a ``.npy`` or ``.npz`` file, or the images of a folder or archive."""
+    """A named set, the arrays of a ``.npy`` or ``.npz`` file, or the images of a folder or archive.
+
+    Raises:
+        InputError: for an unknown name, or data that cannot be read.
+    """
     opening = opening or Opening()
     path = Path(name).expanduser()
     if is_array(name):
-        return load_array(path)
+        return resized(load_array(path), opening.sizing)
     if name in SOURCES:
         source: Source = SOURCES[name]()
-        return source.load(folder, opening)
-    if path.exists() or "/" in name:
-        raise InputError(f"data {name!r} is neither a .npy nor a .npz file; give one, or a name: {', '.join(SOURCES)}")
+        return resized(source.load(folder, opening), opening.sizing)
+    if path.exists() or "/" in name or path.suffix in (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zip"):
+        from vaekit.data.folders import load_folder  # imported late: it builds on this module
+
+        return load_folder(path, opening)
     raise unknown("data set", name, SOURCES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from vaekit.data.batches import Data
 from vaekit.data.images import DataInfo, Images, Splits, checksum, is_binary
 from vaekit.data.sizing import Opening
-from vaekit.data.sources import Loaded, load
+from vaekit.data.sources import Loaded, is_array, is_path, load
 from vaekit.errors import InputError
 from vaekit.noise import seed_key
 
@@ -54,8 +55,12 @@ def load_splits(data: Data | str, folder: Path | None, opening: Opening | None =
         InputError: when too few images are left to train on.
     """
     data = Data(data=data) if isinstance(data, str) else data
-    opening = Opening(data.sizing) if opening is None else Opening(data.sizing, opening.progress)
-    loaded = _open(data, folder, opening)
+    opening = replace(opening or Opening(), sizing=data.sizing)
+    return split(data, open_data(data, folder, opening))
+
+
+def split(data: Data, loaded: Loaded) -> Splits:
+    """The splits of a data set that has been read; see `load_splits`."""
     name, train, test, val = data.data, loaded.train, loaded.test, loaded.val
     groups = _groups(data, loaded)
     if test is None:
@@ -76,10 +81,26 @@ def load_splits(data: Data | str, folder: Path | None, opening: Opening | None =
     return Splits(_describe(data, loaded, train, val, test), train, val, test)
 
 
-def _open(data: Data, folder: Path | None, opening: Opening) -> Loaded:
-    if data.target is None:
-        return load(data.data, folder, opening)
-    raise InputError(f"--target {data.target!r}: pairs cannot be read yet")
+def open_data(data: Data, folder: Path | None, opening: Opening) -> Loaded:
+    """The images that settings name, undivided."""
+    if data.target is not None:
+        loaded = _open_pairs(data.data, data.target, opening)
+    elif data.sizing.input_size is not None:
+        raise InputError(f"--input-size {data.sizing.input_size}: goes with pairs; add --target, or leave it out")
+    else:
+        loaded = load(data.data, folder, opening)
+    for note in loaded.notes:
+        opening.note(f"{data.data}: {note}")
+    return loaded
+
+
+def _open_pairs(noisy: str, clean: str, opening: Opening) -> Loaded:
+    from vaekit.data.folders import load_pairs  # imported late: it builds on this module
+
+    for name in (noisy, clean):
+        if is_array(name) or not is_path(name):
+            raise InputError(f"--target {clean!r}: {name!r} is no folder and no archive of images; pairs are of these")
+    return load_pairs(Path(noisy).expanduser(), Path(clean).expanduser(), opening)
 
 
 def _groups(data: Data, loaded: Loaded) -> Tensor | None:
