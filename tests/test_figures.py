@@ -17,24 +17,53 @@ import vaekit
 from vaekit.errors import InputError
 from vaekit.figures import image_grid, make_figures, save_grid
 from vaekit.figures import latent as latent_module
+from vaekit.figures import subject as subject_module
 from vaekit.figures.basics import best_epoch
 from vaekit.figures.curves import epoch_ticks, loss_curves
-from vaekit.figures.latent import codes, scatter
-from vaekit.figures.pictures import in_class_pairs, interpolations, restorations
+from vaekit.figures.latent import scatter
+from vaekit.figures.pictures import restorations
 from vaekit.figures.sheets import columns_that_fit, sheet
 from vaekit.figures.style import PAGE, png, style
 from vaekit.figures.subject import Subject, in_turn
+from vaekit.figures.walks import in_class_pairs, interpolations
 from vaekit.models.table import Model
 from vaekit.runs import Run
 
-SMALL = {"data": "digits", "epochs": 1, "network": "mlp", "hidden": (16,), "threads": 1}
-ALWAYS = {"loss", "inputs", "interpolations", "latents"}
+SMALL = {
+    "data": "digits",
+    "train_limit": 300,
+    "batch_size": 50,
+    "epochs": 1,
+    "network": "mlp",
+    "hidden": (16,),
+    "threads": 1,
+}
+ALWAYS = {"loss", "inputs", "interpolations", "latents", "corners", "traversals"}
+WIDE = ALWAYS | {"rate", "latents-images"}
 KINDS = {
-    "plain": ("mlp", {"latent_dim": 5}, ALWAYS | {"reconstructions", "samples"}),
-    "flat": ("mlp", {"latent_dim": 2}, ALWAYS | {"reconstructions", "samples", "manifold"}),
-    "line": ("mlp", {"latent_dim": 1}, (ALWAYS - {"latents"}) | {"reconstructions", "samples"}),
-    "conditional": ("cvae-onehot", {}, ALWAYS | {"reconstructions", "class-samples", "manifold"}),
-    "restoring": ("denoising", {}, ALWAYS | {"restorations", "samples"}),
+    "plain": ("mlp", {"latent_dim": 5}, WIDE | {"reconstructions", "samples", "tsne", "tsne-images"}),
+    "flat": ("mlp", {"latent_dim": 2}, WIDE | {"reconstructions", "samples", "manifold"}),
+    "line": ("mlp", {"latent_dim": 1}, ALWAYS | {"reconstructions", "samples", "manifold"}),
+    "conditional": (
+        "cvae-onehot",
+        {},
+        WIDE | {"reconstructions", "class-samples", "style-transfer", "manifold"},
+    ),
+    "conditional-line": (
+        "cvae-onehot",
+        {"latent_dim": 1},
+        ALWAYS | {"reconstructions", "class-samples", "style-transfer", "manifold"},
+    ),
+    "embedding": (
+        "cvae-embedding",
+        {"latent_dim": 3},
+        WIDE | {"reconstructions", "class-samples", "style-transfer", "label-vectors", "tsne", "tsne-images"},
+    ),
+    "restoring": (
+        "denoising",
+        {},
+        WIDE | {"restorations", "restoration-by-strength", "restoration-by-method", "samples", "tsne", "tsne-images"},
+    ),
 }
 
 
@@ -72,11 +101,25 @@ def test_unlabelled_colour_images(tmp_path):
     np.save(tmp_path / "noise.npy", pixels)
     run = vaekit.train(tmp_path / "run", "mlp", **{**SMALL, "data": str(tmp_path / "noise.npy"), "batch_size": 16})
     files = {file.path.stem: file for file in make_figures(run)}
-    assert set(files) == ALWAYS | {"reconstructions", "samples"}
+    assert set(files) == KINDS["plain"][2] - {"tsne", "tsne-images"}  # only 12 images were held out
     assert "class" not in files["latents"].caption
+    assert "class" not in files["latents-images"].caption
     with Image.open(files["inputs"].path) as picture:
         seen = np.asarray(picture.convert("RGB"))[80:100, 20:40].reshape(-1, 3).astype(int)
     assert (np.ptp(seen, axis=1) > 0).any()  # in colour
+
+
+def test_a_model_that_reads_attributes(tmp_path):
+    generator = np.random.default_rng(0)
+    brightness = generator.uniform(0.1, 0.9, 200)
+    pixels = (generator.uniform(0, 1, (200, 8, 8)) * brightness[:, None, None] * 255).astype(np.uint8)
+    attributes = np.stack([brightness, np.full(200, np.nan)], 1).astype(np.float32)
+    np.savez(tmp_path / "own.npz", images=pixels, attributes=attributes)
+    given = {**SMALL, "data": str(tmp_path / "own.npz"), "latent_dim": 2, "conditioning": "attributes"}
+    files = {file.path.stem: file for file in make_figures(vaekit.train(tmp_path / "run", "mlp", **given))}
+    assert set(files) == WIDE | {"reconstructions", "attribute-samples", "attributes", "manifold"}
+    assert not any("class" in file.caption for file in files.values())
+    assert "under the image's own attributes" in files["traversals"].caption
 
 
 def test_a_model_with_neither_encoder_nor_prior_has_its_curves_and_inputs(runs, monkeypatch):
@@ -93,7 +136,7 @@ def test_a_model_with_neither_encoder_nor_prior_has_its_curves_and_inputs(runs, 
 
 def test_a_model_that_cannot_be_sampled_has_no_samples(runs, monkeypatch):
     monkeypatch.setattr(type(vaekit.load_model(runs("flat").model)[0]), "sample_prior", Model.sample_prior)
-    assert {file.path.stem for file in make_figures(runs("flat"))} == ALWAYS | {"reconstructions"}
+    assert {file.path.stem for file in make_figures(runs("flat"))} == WIDE | {"reconstructions"}
 
 
 def test_without_weights_there_is_one_sentence(runs, tmp_path):
@@ -255,10 +298,10 @@ def test_a_conditional_model_interpolates_within_a_class(runs, monkeypatch):
 
 
 def test_latents_are_posterior_means_of_held_out_images(runs, monkeypatch):
-    monkeypatch.setattr(latent_module, "_MOST_IMAGES", 50)
+    monkeypatch.setattr(subject_module, "_MOST_CODES", 50)
     subject = Subject.of(runs("plain"))
     assert subject.split == "validation"
-    means, labels = codes(subject)
+    means, labels = subject.codes.means, subject.codes.labels
     pixels = subject.images.pixels[:50].permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         wanted = subject.model.encode(pixels).mean
@@ -268,7 +311,7 @@ def test_latents_are_posterior_means_of_held_out_images(runs, monkeypatch):
 
 def test_axes_say_how_much_variance_they_explain(runs):
     subject = Subject.of(runs("plain"))
-    means, _ = codes(subject)
+    means = subject.codes.means
     values = np.linalg.svd(means - means.mean(0), compute_uv=False) ** 2
     shares = values / values.sum()
     with style():
@@ -279,7 +322,7 @@ def test_axes_say_how_much_variance_they_explain(runs):
 
 def test_the_prior_stands_at_its_place_among_the_principal_components(runs):
     subject = Subject.of(runs("plain"))
-    means, _ = codes(subject)
+    means = subject.codes.means
     points, centre, _ = latent_module._principal(np.vstack([means, np.zeros(means.shape[1])]))
     np.testing.assert_allclose(points[-1], centre, atol=1e-5)  # where a code of zeros falls
     draws = np.random.default_rng(0).standard_normal((100_000, 2))

@@ -218,6 +218,10 @@ class Parser(argparse.ArgumentParser):
         text = f"{help}: {', '.join(known)} {facts(default)}"
         self.add_argument(flag, type=parse, default=default, metavar="NAME", help=text)
 
+    def optional(self, flag: str) -> None:
+        """Let a flag that must be given be left out."""
+        self._option_string_actions[flag].required = False
+
     def run(self) -> None:
         """Add the run, and where its data are."""
         self.add_argument("run", metavar="RUN", help="run folder")
@@ -243,27 +247,28 @@ class Parser(argparse.ArgumentParser):
         """Add ``--split``."""
         self.one_of("--split", ("train", "val", "test"), "test", "images of the run's data to use")
 
-    def inputs(self, count: int, counted: str) -> None:
-        """Add the arguments of verbs that read images and write images."""
+    def inputs(self, count: int, counted: str, film: str = "") -> None:
+        """Add the arguments of verbs that read images and write images; `film` says what a .gif would show."""
         self.model()
-        self.out()
+        self.out(film)
         self.number("--count", count, counted)
         self.split()
         self.add_argument(
             "--images",
-            metavar="FILE",
-            help="own images in place of a split: .npy, or .npz with images and labels",
+            metavar="PATH",
+            help="own images in place of a split: a file, folder or archive of images, .npy, or .npz with labels",
         )
         self.data_dir()
         self.json("where the images are")
 
-    def out(self) -> None:
-        """Add ``--out`` for images."""
+    def out(self, film: str = "") -> None:
+        """Add ``--out`` for images; `film` says what a .gif would show."""
         self.add_argument(
             "--out",
             metavar="FILE",
             required=True,
-            help="file to write: .png, or .npy (an array: images, height, width, channels; from 0 to 1)",
+            help=f"file to write: .png, {f'.gif ({film}), ' if film else ''}"
+            "or .npy (an array: images, height, width, channels; from 0 to 1)",
         )
 
 

@@ -5,23 +5,33 @@ Images are float (n, channels, height, width) in [0, 1]: the mean of p(image | z
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError, unknown
 from vaekit.models.table import Model
+from vaekit.networks.conditioning import UNKNOWN
 from vaekit.noise import Noise
+from vaekit.paths import lerp, slerp
 from vaekit.probability.distributions import center_of
+from vaekit.probability.latents import StandardNormalPrior
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def class_index(info: DataInfo, label: str | int) -> int:
-    """The number of a class given by name or number.
+    """The number of a class given by name or number; of ``unknown``, where no class has that name, -1.
 
     Raises:
         InputError: when the data have no such class.
     """
     name = str(label)
+    if name == "unknown" and info.class_names and name not in info.class_names:
+        return UNKNOWN
     if name in info.class_names:
         return info.class_names.index(name)
     if name.isdigit() and int(name) < len(info.class_names):
@@ -29,6 +39,35 @@ def class_index(info: DataInfo, label: str | int) -> int:
     if not info.class_names:
         raise InputError(f"--label {name}: the model's data {info.name!r} have no labels; leave the label out")
     raise unknown("--label", name, info.class_names)
+
+
+def attribute_values(info: DataInfo, text: str) -> Tensor:
+    """Attributes (k,) given as ``name=value,...``; those left out are NaN, which a model takes for their means.
+
+    Raises:
+        InputError: for a name that the data do not have or that stands twice, or a value that is no number.
+
+    >>> info = DataInfo("faces", (3, 64, 64), attribute_names=("smiling", "male", "age"))
+    >>> attribute_values(info, "age=30, smiling=1")
+    tensor([ 1., nan, 30.])
+    """
+    values = [math.nan] * len(info.attribute_names)
+    for part in text.split(","):
+        name, equals, given = (word.strip() for word in part.partition("="))
+        if not equals:
+            raise InputError(f"--attributes: {part.strip()!r} is not a name and a value; write {name or 'NAME'}=1")
+        if name not in info.attribute_names:
+            raise unknown("--attributes: name", name, info.attribute_names)
+        place = info.attribute_names.index(name)
+        if not math.isnan(values[place]):
+            raise InputError(f"--attributes: {name!r} stands twice; give it once")
+        try:
+            values[place] = float(given)
+        except ValueError:
+            values[place] = math.nan
+        if not abs(values[place]) <= _LARGEST:
+            raise InputError(f"--attributes {name}: {given!r} is not a number of float32; give one, such as {name}=1")
+    return torch.tensor(values)
 
 
 def _device(model: Model) -> torch.device:
@@ -42,9 +81,27 @@ def _condition(model: Model, given: Tensor | None, count: int) -> Tensor | None:
     if given is None:
         what = "labels" if model.num_attributes is None else "attributes"
         raise InputError(f"the model is conditional and was given no {what}; give them for each image")
+    if model.num_attributes is not None and given.shape[-1:] != (model.num_attributes,):
+        raise InputError(
+            f"attributes of shape {tuple(given.shape)} are not the model's {model.num_attributes}; give a row for each image"
+        )
+    if model.num_classes is not None:
+        _check_labels(model, model.num_classes, given)
     given = given.to(_device(model))
     axes = 0 if model.num_attributes is None else 1
     return given.expand(count, *given.shape) if given.dim() == axes else given
+
+
+def _check_labels(model: Model, num_classes: int, labels: Tensor) -> None:
+    """Refuse labels that a model does not know; -1, for no label, is known to some."""
+    wrong = labels[(labels < UNKNOWN) | (labels >= num_classes)]
+    if len(wrong):
+        raise InputError(f"label {int(wrong[0])} is out of range; the model knows 0 to {num_classes - 1}")
+    if not model.accepts_unknown and (labels == UNKNOWN).any():
+        raise InputError(
+            "the label is unknown, and the model never saw an image without its label; "
+            "give a label, or train with --label-dropout 0.1"
+        )
 
 
 @torch.no_grad()
@@ -61,7 +118,8 @@ def sample(model: Model, count: int, labels: Tensor | None = None, seed: int = 0
     Args:
         model: a trained model.
         count: how many.
-        labels: int64 (count,) or (), for a conditional model; None takes each class in turn.
+        labels: int64 (count,) or (), for a conditional model, -1 for no label; None takes each class in turn. For a model
+            that reads attributes: (count, k) or (k,), NaN for one at its mean; None has all at their means.
         seed: the same seed gives the same images, and the first n of any larger count.
         temperature: factor of the latents; below 1, images are more typical and less varied.
 
@@ -72,6 +130,8 @@ def sample(model: Model, count: int, labels: Tensor | None = None, seed: int = 0
     """
     if labels is None and model.num_classes is not None:
         labels = torch.arange(count) % model.num_classes
+    if labels is None and model.num_attributes is not None:
+        labels = torch.full((model.num_attributes,), math.nan)
     condition = _condition(model, labels, count)
     noise = Noise.from_seed(seed, count, "sample", device=_device(model))
     return decode(model, temperature * model.sample_prior(count, condition, noise), condition)
@@ -112,8 +172,9 @@ def interpolate(
     steps: int,
     start_labels: Tensor | None = None,
     end_labels: Tensor | None = None,
+    how: Literal["linear", "spherical"] = "linear",
 ) -> Tensor:
-    """Straight lines in latent space between pairs of images; between two classes, in the space of their codes too.
+    """Lines in latent space between pairs of images; between two classes, straight in the space of their codes too.
 
     Args:
         model: a trained model.
@@ -122,6 +183,7 @@ def interpolate(
         steps: images on each line, both ends included, from 2 up.
         start_labels: int64 (n,) for a conditional model.
         end_labels: the same; None means those of the start.
+        how: straight lines, or arcs (`slerp`).
 
     Returns:
         (n, steps, channels, height, width).
@@ -132,27 +194,116 @@ def interpolate(
     torch.Size([2, 7, 1, 28, 28])
     """
     end_labels = start_labels if end_labels is None else end_labels
-    weights = torch.linspace(0.0, 1.0, steps, device=_device(model))[:, None]
-
-    def line(first: Tensor, last: Tensor) -> Tensor:
-        return (first[:, None] + weights * (last - first)[:, None]).flatten(0, 1)
-
-    latents = line(encode(model, start, start_labels), encode(model, end, end_labels))
+    weights = torch.linspace(0.0, 1.0, steps, device=_device(model))
+    path = slerp if how == "spherical" else lerp
+    latents = path(encode(model, start, start_labels), encode(model, end, end_labels), weights).flatten(0, 1)
     first, last = (model.code(_condition(model, labels, len(start))) for labels in (start_labels, end_labels))
-    images = decode(model, latents, code=None if first is None or last is None else line(first, last))
+    code = None if first is None or last is None else lerp(first, last, weights).flatten(0, 1)
+    images = decode(model, latents, code=code)
     return images.view(len(start), steps, *images.shape[1:])
 
 
 @torch.no_grad()
-def manifold(model: Model, side: int, label: int | None = None) -> Tensor:
+def corners(model: Model, images: Tensor, side: int, condition: Tensor | None = None) -> Tensor:
+    """A square between four real images: their codes, and those of their conditions, mixed bilinearly.
+
+    Args:
+        model: a trained model.
+        images: (4, channels, height, width): top left, top right, bottom left, bottom right.
+        side: images along an edge, corners included, from 2 up.
+        condition: labels (4,) or attributes (4, k), for a conditional model.
+
+    Returns:
+        (side, side, channels, height, width), row by row from the top; the corners are reconstructions.
+    """
+    weights = torch.linspace(0.0, 1.0, side, device=_device(model))
+
+    def square(four: Tensor) -> Tensor:
+        edges = lerp(four[[0, 1]], four[[2, 3]], weights)  # down the left edge, down the right edge
+        return lerp(edges[0], edges[1], weights).flatten(0, 1)
+
+    code = model.code(_condition(model, condition, 4))
+    mixed = decode(model, square(encode(model, images, condition)), code=None if code is None else square(code))
+    return mixed.unflatten(0, (side, side))
+
+
+@torch.no_grad()
+def traverse(model: Model, latents: Tensor, chosen: Tensor, values: Tensor, condition: Tensor | None = None) -> Tensor:
+    """Decoded codes, of which one latent at a time takes each of some values while all others stay.
+
+    Args:
+        model: a trained model.
+        latents: (n, latent), codes to start from.
+        chosen: int64 (k,), numbers of latents.
+        values: (k, steps), what each takes; or (steps,), the same for all.
+        condition: labels (n,) or attributes (n, c), for a conditional model.
+
+    Returns:
+        (n, k, steps, channels, height, width).
+    """
+    values = values.expand(len(chosen), values.shape[-1])
+    rows = []
+    for place in range(len(latents)):
+        moved = latents[place].repeat(*values.shape, 1)
+        moved[torch.arange(len(chosen)), :, chosen] = values.to(moved)
+        given = None if condition is None else condition[place]
+        flat = moved.flatten(0, 1)
+        rows.append(decode(model, flat, _condition(model, given, len(flat))).unflatten(0, values.shape))
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def prior_spread(model: Model, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (latent,) of each latent under the prior; of one that is no N(0, I), from 4,096 draws.
+
+    Args:
+        model: a trained model.
+        condition: one label () or one image's attributes (c,), for a conditional model.
+
+    Raises:
+        InputError: when the model has no prior.
+    """
+    prior = getattr(model, "prior", None)
+    if isinstance(prior, StandardNormalPrior):
+        zeros = torch.zeros(prior.num_latents, device=_device(model))
+        return zeros, torch.ones_like(zeros)
+    noise = Noise.from_seed(0, 4096, "prior spread", device=_device(model))
+    draws = model.sample_prior(4096, _condition(model, condition, 4096), noise)
+    return draws.mean(0), draws.std(0)
+
+
+@torch.no_grad()
+def transfer_style(model: Model, images: Tensor, labels: Tensor) -> Tensor:
+    """Each image encoded under its own label and decoded under every other (Kingma et al. 2014, arXiv:1406.5298, fig. 1).
+
+    Args:
+        model: a model conditional on labels.
+        images: (n, channels, height, width).
+        labels: int64 (n,), their own.
+
+    Returns:
+        (n, classes, channels, height, width); under an image's own label it is the reconstruction.
+
+    Raises:
+        InputError: when the model reads no labels.
+    """
+    if model.num_classes is None:
+        raise InputError(f"model {type(model).__name__} reads no labels; train one with --conditioning onehot")
+    latents = encode(model, images, labels).repeat_interleave(model.num_classes, 0)
+    every = torch.arange(model.num_classes, device=latents.device).repeat(len(images))
+    return decode(model, latents, every).unflatten(0, (len(images), model.num_classes))
+
+
+@torch.no_grad()
+def manifold(model: Model, side: int, label: int | Tensor | None = None) -> Tensor:
     """Decoded images (side * side, ...) on a grid of a 2-D latent space, row by row from the top.
 
     The grid has equal steps of probability under N(0, I): each coordinate is a normal quantile, the first from left to
-    right, the second from bottom to top.
+    right, the second from bottom to top. `label` is one class, or one image's attributes (k,), for a conditional model.
     """
     quantiles = torch.linspace(0.02, 0.98, side, device=_device(model))
     points = torch.special.ndtri(quantiles)
     second, first = torch.meshgrid(points.flip(0), points, indexing="ij")
     latents = torch.stack([first.flatten(), second.flatten()], -1)
-    labels = None if label is None else torch.full((side * side,), label, device=latents.device)
-    return decode(model, latents, labels)
+    condition = None if label is None else _condition(model, torch.as_tensor(label), side * side)
+    return decode(model, latents, condition)

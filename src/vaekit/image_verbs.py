@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vaekit.arguments import Parser
+from vaekit.data.decode import ENDINGS, Rule, UnreadableError, decode
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images
+from vaekit.data.sizing import Opening, Sizing
 from vaekit.data.sources import load
 from vaekit.data.splits import load_splits
-from vaekit.errors import InputError
+from vaekit.errors import InputError, unknown
+from vaekit.evaluation.restoration import as_target
 from vaekit.figures import image_grid
-from vaekit.generation import class_index, interpolate, reconstruct, sample
+from vaekit.generation import attribute_values, class_index, reconstruct, sample
 from vaekit.models.table import Model
 from vaekit.noise import Noise
 from vaekit.records import print_json
@@ -37,79 +40,125 @@ def sample_verb(parser: Parser, words: list[str]) -> None:
     parser.add_argument(
         "--label",
         metavar="CLASS",
-        help="class by name or number, for a conditional model [each class in turn]",
+        help="class by name or number, or unknown, for a conditional model [each class in turn]",
+    )
+    parser.add_argument(
+        "--attributes",
+        metavar="LIST",
+        help="for a model that reads attributes, such as Smiling=1,Male=0 [those not given: at their mean]",
     )
     parser.number("--temperature", 1.0, _TEMPERATURE, least=0, most=100)
     parser.seed("seed of the samples: the same seed gives the same images, whatever --count")
     parser.json("where the images are")
     options = parser.read(words)
-    write = _writer(options)
+    write = writer(options)
     model, _, info = load_model(options.run)
-    labels = None
-    if options.label is not None:
-        if model.num_classes is None:
-            raise InputError(f"--label {options.label}: the model is not conditional; leave the label out")
-        labels = torch.tensor(class_index(info, options.label))
-    write(sample(model, options.count, labels, options.seed, options.temperature), None)
+    condition = _asked_for(model, info, options.label, options.attributes)
+    write(sample(model, options.count, condition, options.seed, options.temperature), None)
+
+
+def _asked_for(model: Model, info: DataInfo, label: str | None, attributes: str | None) -> Tensor | None:
+    """The condition that `--label` or `--attributes` tell of; None without them."""
+    for flag, given in (("--label", label), ("--attributes", attributes)):
+        if given is not None and not model.conditional:
+            raise InputError(f"{flag} {given}: the model is not conditional; leave the {flag[2:]} out")
+    if attributes is not None:
+        if model.num_attributes is None:
+            raise InputError(f"--attributes {attributes}: the model reads labels, not attributes; give --label")
+        if label is not None:
+            raise InputError(f"--label {label}: goes not with --attributes {attributes}; give one of them")
+        return attribute_values(info, attributes)
+    if label is None:
+        return None
+    if model.num_attributes is not None:
+        if label != "unknown":
+            example = f"{info.attribute_names[0]}=1"
+            raise InputError(f"--label {label}: the model reads attributes; give them, such as --attributes {example}")
+        if not model.accepts_unknown:
+            raise InputError("--label unknown: the model was trained with --label-dropout 0; give --attributes")
+        return torch.full((model.num_attributes,), torch.nan)
+    number = class_index(info, label)
+    if number < 0 and not model.accepts_unknown:
+        raise InputError(
+            "--label unknown: the model was trained with --label-dropout 0; give a class, "
+            "or train with --label-dropout 0.1"
+        )
+    return torch.tensor(number)
 
 
 def reconstruct_verb(parser: Parser, words: list[str]) -> None:
     parser.inputs(16, "number of images; a picture shows each beside its reconstruction")
     options = parser.read(words)
-    write = _writer(options)
+    write = writer(options)
     model, config, info = load_model(options.run)
-    inputs, targets, labels = _inputs(options, config, info, model)
+    inputs, targets, labels = inputs_of(options, config, info, model)
     restored = reconstruct(model, inputs, labels)
-    if _is_array(options.out):
+    if is_array(options.out):
         write(restored, None)
     else:
-        write(torch.stack([targets, restored], 1).flatten(0, 1), 2 * min(8, len(restored)))
+        shown = as_target(targets, restored.shape)
+        write(torch.stack([shown, restored], 1).flatten(0, 1), 2 * min(8, len(restored)))
 
 
 def denoise_verb(parser: Parser, words: list[str]) -> None:
     parser.inputs(15, "number of images; a picture shows each as corrupted, restored and clean")
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="in place of a picture, measure the model against classical filters, by corruption and strength",
+    )
+    parser.add_argument(
+        "--corruptions",
+        metavar="LIST",
+        help="with --table: others to try beside the run's own, such as jpeg:10,gaussian-noise:0.2",
+    )
+    parser.number("--limit", None, "with --table: use only the first N images", most=10**9)
+    if "--table" in words:
+        parser.optional("--out")
     options = parser.read(words)
-    write = _writer(options)
+    if options.table:
+        _restoration_table(options)
+        return
+    for flag, value in (("--corruptions", options.corruptions), ("--limit", options.limit)):
+        if value is not None:
+            raise InputError(f"{flag} {value}: is for the table of restorations; add --table")
+    write = writer(options)
     model, config, info = load_model(options.run)
     if options.images is None and not config.data.restores:
         raise InputError(
             f"run {options.run!r} was trained without a corruption to undo; "
             "train one with --preset denoising, or give --images"
         )
-    inputs, targets, labels = _inputs(options, config, info, model)
+    inputs, targets, labels = inputs_of(options, config, info, model)
     restored = reconstruct(model, inputs, labels)
-    if _is_array(options.out):
+    if is_array(options.out):
         write(restored, None)
     else:
-        rows = [inputs, restored] if options.images else [inputs, restored, targets]
+        rows = [as_target(inputs, restored.shape), restored] + ([] if options.images else [targets])
         write(torch.stack(rows, 1).flatten(0, 1), len(rows) * min(5, len(restored)))
 
 
-def interpolate_verb(parser: Parser, words: list[str]) -> None:
-    parser.inputs(8, "number of lines, each between two images")
-    parser.number("--steps", 10, "images on each line, both ends included", least=2, most=1000)
-    options = parser.read(words)
-    write = _writer(options)
-    model, config, info = load_model(options.run)
-    options.count *= 2
-    inputs, _, labels = _inputs(options, config, info, model)
-    half = len(inputs) // 2
-    if half == 0:
-        where = f"--images {options.images!r}" if options.images else f"--split {options.split}"
-        raise InputError(f"{where}: {len(inputs)} image is too few to walk between; give at least 2")
-    start, end = inputs[:half], inputs[half : 2 * half]
-    ends = (None, None) if not model.conditional or labels is None else (labels[:half], labels[half : 2 * half])
-    lines = interpolate(model, start, end, options.steps, *ends)
-    write(lines.flatten(0, 1), options.steps)
+def _restoration_table(options: Any) -> None:
+    from vaekit.evaluation.restoration_table import restoration_table, table_text
+
+    for flag, value in (("--images", options.images), ("--out", options.out)):
+        if value is not None:
+            raise InputError(f"{flag} {value!r}: the table measures a split and is printed; leave {flag} out")
+    given = {"corruptions": options.corruptions, "limit": options.limit, "data_dir": options.data_dir}
+    record = restoration_table(options.run, options.split, **given)
+    if options.json:
+        print_json(record)
+    else:
+        print(table_text(options.run, record))
 
 
 _Inputs = tuple[Tensor, Tensor, Tensor | None]
 
 
-def _inputs(options: Any, config: Config, info: DataInfo, model: Model) -> _Inputs:
+def inputs_of(options: Any, config: Config, info: DataInfo, model: Model) -> _Inputs:
     """Inputs, clean targets and labels: own images as they are, or a split's with the run's corruption."""
     if options.images is not None:
-        return _own_images(options, info, model)
+        return _own_images(options, config, info, model)
     data = config.data
     splits = load_splits(data, data_folder(options.data_dir))
     chosen: Images = splits.named(options.split)
@@ -119,19 +168,56 @@ def _inputs(options: Any, config: Config, info: DataInfo, model: Model) -> _Inpu
     return batch.input, batch.target, batch.condition
 
 
-def _own_images(options: Any, info: DataInfo, model: Model) -> _Inputs:
+def _read(given: str, folder: Path | None, config: Config, info: DataInfo) -> Images:
+    """Own images: arrays as they are; files, folders and archives brought to the shape that the model reads.
+
+    Class folders get the numbers that their names have in the model.
+    """
+    channels, height, width = info.seen_shape
+    path, resize = Path(given).expanduser(), config.data.sizing.resize
+    if path.suffix.lower()[1:] in ENDINGS and path.is_file():
+        try:
+            pixels = decode(path.read_bytes(), Rule(height, width, 1 if channels == 1 else 3, resize))
+        except UnreadableError as problem:
+            raise InputError(f"--images {given!r}: cannot be read, it is {problem}; give another image") from None
+        return Images(torch.from_numpy(pixels)[None])
+    if is_array(given) or path.suffix == ".npz":
+        return load(given, folder).train
+    side = height if height == width else None
+    loaded = load(given, folder, Opening(Sizing(side, resize=resize, colour="grey" if channels == 1 else "rgb")))
+    if loaded.train.labels is None or not info.class_names:
+        return loaded.train
+    for name in loaded.class_names:
+        if name not in info.class_names:
+            raise unknown(f"--images {given!r}: class", name, info.class_names)
+    numbers = torch.tensor([info.class_names.index(name) for name in loaded.class_names])
+    return dataclasses.replace(loaded.train, labels=numbers[loaded.train.labels])
+
+
+def _own_images(options: Any, config: Config, info: DataInfo, model: Model) -> _Inputs:
     named = f"--images {options.images!r}"
-    own = load(options.images, data_folder(options.data_dir)).train
+    own = _read(options.images, data_folder(options.data_dir), config, info)
+    own = own.copied(torch.arange(min(options.count, len(own))))
     images = own.unit()
-    if tuple(images.shape[1:]) != info.shape:
+    if tuple(images.shape[1:]) != info.seen_shape:
         raise InputError(
-            f"{named}: shape {tuple(images.shape[1:])} is not the model's {info.shape} "
+            f"{named}: shape {tuple(images.shape[1:])} is not the model's {info.seen_shape} "
             "(channels, height, width); resize the images"
         )
     count, labels = min(options.count, len(own)), None
+    if model.num_attributes is not None:
+        if own.attributes is None or own.attributes.shape[1] != model.num_attributes:
+            names = ", ".join(info.attribute_names[:5]) + (", ..." if len(info.attribute_names) > 5 else "")
+            raise InputError(
+                f"{named}: the model reads {model.num_attributes} attributes; give a .npz with images and attributes "
+                f"({names})"
+            )
+        labels = own.attributes[:count]
     if model.num_classes is not None:
         if own.labels is None:
-            raise InputError(f"{named}: the model is conditional; give a .npz with images and labels")
+            raise InputError(
+                f"{named}: the model is conditional; give a .npz with images and labels, or a folder for each class"
+            )
         labels = own.labels[:count]
         if int(labels.max()) >= len(info.class_names):
             raise InputError(
@@ -140,21 +226,30 @@ def _own_images(options: Any, info: DataInfo, model: Model) -> _Inputs:
     return images[:count], images[:count], labels
 
 
-def _is_array(out: str) -> bool:
+def is_array(out: str) -> bool:
     return Path(out).suffix.lower() == ".npy"
 
 
-def _writer(options: Any) -> Callable[[Tensor, int | None], None]:
+class Writer(Protocol):
+    """Writes images, in rows of so many, or in a picture's place a content made of them, and prints where they are."""
+
+    def __call__(self, images: Tensor, columns: int | None, content: bytes | None = None, **about: Any) -> None: ...
+
+
+def writer(options: Any, endings: tuple[str, ...] = (".png", ".npy")) -> Writer:
     """How to write images to `--out`, checked before anything is computed."""
     out, path = options.out, Path(options.out)
-    if path.suffix.lower() not in (".png", ".npy"):
-        raise InputError(f"--out {out!r}: the ending {path.suffix!r} is not .png or .npy; choose one")
+    if path.suffix.lower() not in endings:
+        known = f"{', '.join(endings[:-1])} or {endings[-1]}"
+        raise InputError(f"--out {out!r}: the ending {path.suffix!r} is not {known}; choose one")
     if not path.parent.is_dir():
         raise InputError(f"--out {out!r}: folder {str(path.parent)!r} does not exist; make it first")
 
-    def write(images: Tensor, columns: int | None) -> None:
+    def write(images: Tensor, columns: int | None, content: bytes | None = None, **about: Any) -> None:
         buffer = BytesIO()
-        if _is_array(out):
+        if content is not None:
+            buffer.write(content)
+        elif is_array(out):
             np.save(buffer, images.permute(0, 2, 3, 1).numpy())
         else:
             image_grid(images, columns or math.ceil(math.sqrt(len(images)))).save(buffer, "PNG")
@@ -163,7 +258,7 @@ def _writer(options: Any) -> Callable[[Tensor, int | None], None]:
         except OSError as error:
             raise InputError(f"--out {out!r} cannot be written ({error.strerror}); choose another place") from None
         if options.json:
-            print_json({"file": str(path), "num_images": len(images)})
+            print_json({"file": str(path), "num_images": len(images), **about})
         else:
             print(path)
 

@@ -23,22 +23,21 @@ def make_figures(run: Run, data_dir: str | os.PathLike[str] | None = None) -> li
     """
     # imported late: matplotlib takes half a second, and most commands draw nothing with it
     from vaekit.figures.curves import loss_curves
-    from vaekit.figures.latent import scatter
-    from vaekit.figures.pictures import PICTURES
+    from vaekit.figures.story import STORY
     from vaekit.figures.style import save, style
     from vaekit.figures.subject import Subject
 
     subject = Subject.of(run, data_dir)
     run.figures.mkdir(exist_ok=True)
     files = []
-    with style():
+    with style(subject.classes):
         if (curves := loss_curves(run)) is not None:
             files.append(save(curves, run.figures))
-        for make in (*PICTURES, scatter):
+        for make in STORY:
             try:
                 drawn = make(subject)
             except InputError:  # the model lacks what the figure needs, such as an encoder
                 continue
             if drawn is not None:
-                files.append(save(drawn, run.figures))
+                files.append(save(drawn, run.figures, subject.renamed))
     return files

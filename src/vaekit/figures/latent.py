@@ -3,98 +3,148 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
 from vaekit.figures.style import FAINT, INK, MARKERS, PALETTE, Drawn, new_figure, shorten, text_width
 from vaekit.figures.subject import Subject
-from vaekit.generation import encode
 from vaekit.probability.latents import StandardPrior
 
-_MOST_IMAGES, _MOST_CLASSES, _BATCH = 5000, 20, 500
+_MOST_CLASSES = 20
+_MOST_COMPARED = 2000
 _RADIUS = math.sqrt(-2.0 * math.log(0.05))  # holds 95% of a 2-D standard normal
 
 
-def codes(subject: Subject) -> tuple[np.ndarray, np.ndarray | None]:
-    """Posterior means (n, latent) of up to 5,000 images, and their labels (n,)."""
-    assert subject.images is not None
-    count = min(_MOST_IMAGES, len(subject.images))
-    parts, labels = [], []
-    for index in torch.arange(count).split(_BATCH):
-        batch = subject.batch(index)
-        parts.append(encode(subject.model, batch.input, batch.condition).flatten(1))
-        labels.append(batch.condition)
-    found = None if labels[0] is None else torch.cat([part for part in labels if part is not None]).numpy()
-    return torch.cat(parts).numpy(), found
+@dataclass(frozen=True)
+class Plane:
+    """Images as points in a plane.
+
+    Attributes:
+        points: (n, 2), of the first n images.
+        names: of the two axes; empty where directions mean nothing.
+        how: what the places are, for a caption.
+        centre: (2,), where the prior's mean falls; None where the prior has no place in the plane.
+    """
+
+    points: np.ndarray
+    names: tuple[str, ...]
+    how: str
+    centre: np.ndarray | None
+
+
+def plane(subject: Subject) -> Plane | None:
+    """The images by their own two latents, or beyond two by principal components; None with one latent or few images."""
+    if len(subject.images) < 3:
+        return None
+    means = subject.codes.means
+    dimensions = means.shape[1]
+    if dimensions < 2:
+        return None
+    standard = isinstance(getattr(subject.config.model, "prior", None), StandardPrior)
+    if dimensions == 2:
+        names = ("first latent (z₁)", "second latent (z₂)")
+        return Plane(means, names, "placed by their two latents", np.zeros(2) if standard else None)
+    points, centre, axes = _principal(means)
+    how = f"of {dimensions} latents, seen where they spread most (two principal components)"
+    return Plane(points, tuple(axes), how, centre if standard else None)
+
+
+def coloured(subject: Subject) -> bool:
+    """Whether there are classes, and few enough to tell apart."""
+    return subject.codes.labels is not None and 0 < len(subject.classes) <= _MOST_CLASSES
 
 
 def scatter(subject: Subject) -> Drawn | None:
     """Posterior means in the plane: their own coordinates for 2 latents, principal components beyond."""
-    if len(subject.images) < 3:
+    found = plane(subject)
+    if found is None:
         return None
-    means, labels = codes(subject)
-    dimensions = means.shape[1]
-    if dimensions < 2:
-        return None
-    if dimensions == 2:
-        points, centre = means, np.zeros(2)
-        names = ["first latent (z₁)", "second latent (z₂)"]
-        how = "placed by their two latents"
-    else:
-        points, centre, names = _principal(means)
-        how = f"of {dimensions} latents, seen where they spread most (two principal components)"
-
-    wanted = labels is not None and 0 < len(subject.classes) <= _MOST_CLASSES
-    longest = max((text_width(shorten(name), 9) for name in subject.classes), default=0)
-    width = 1330 + max(longest, 60) if wanted else 1260
-    figure = new_figure(width, 1240)
-    axes = figure.add_axes((130 / width, 0.09, 1100 / width, 0.83))
-    axes.set_aspect("equal", adjustable="datalim")
-    standard = isinstance(getattr(subject.config.model, "prior", None), StandardPrior)
-    if wanted:
-        assert labels is not None
-        _classes(
-            axes,
-            points,
-            labels,
-            [shorten(name) for name in subject.classes],
-            label_centres=not subject.conditional,
-        )
-    else:
-        axes.scatter(points[:, 0], points[:, 1], s=9, color=PALETTE[0], alpha=0.5, linewidths=0)
-    if standard:
-        axes.add_patch(
-            Circle(
-                (float(centre[0]), float(centre[1])),
-                _RADIUS,
-                fill=False,
-                color=FAINT,
-                linewidth=1.2,
-                linestyle="--",
-                zorder=4,
-            )
-        )
-        _name_circle(axes, centre)
-    axes.set_xlabel(names[0])
-    axes.set_ylabel(names[1])
-    title = f"Where {len(points):,} {subject.split} images lie in the latent space"
-    figure.text(12 / width, 0.97, title, size=11, weight="bold", va="center")
-    caption = f"Each point is one image's posterior mean, {how}" + (", coloured by class. " if wanted else ". ")
-    if subject.conditional:
-        caption += "The classes should lie on top of each other: "
-        caption += "this model is told the class, so its latents need not hold it. "
-    elif wanted:
-        caption += "The model never saw the classes: islands of one colour are kinds that it found itself. "
-    if standard:
+    title = f"Where {len(found.points):,} {subject.split} images lie in the latent space"
+    figure = dots(subject, found, title)
+    caption = f"Each point is one image's posterior mean, {found.how}"
+    caption += ", coloured by class. " if coloured(subject) else ". "
+    caption += about_classes(subject)
+    if found.centre is not None:
         caption += (
             "The dashed circle holds 95% of the prior N(0, I): empty places inside it decode to odd samples, "
             "and images far outside it are hardly ever sampled."
         )
     return Drawn("latents", figure, title, caption.strip())
+
+
+def dots(subject: Subject, found: Plane, title: str) -> Figure:
+    """A figure of points, coloured by class where there are classes."""
+    labels = subject.codes.labels
+    wanted = coloured(subject)
+    width = 1260 + (legend_width(subject) if wanted else 0)
+    figure = new_figure(width, 1240)
+    axes = figure.add_axes(
+        (130 / width, 0.09, 1100 / width, 0.83) if found.names else (40 / width, 0.02, 1190 / width, 0.9)
+    )
+    axes.set_aspect("equal", adjustable="datalim")
+    if wanted:
+        assert labels is not None
+        names = [shorten(name) for name in subject.classes]
+        _classes(axes, found.points, labels[: len(found.points)], names, label_centres=not subject.by_class)
+    else:
+        axes.scatter(found.points[:, 0], found.points[:, 1], s=9, color=PALETTE[0], alpha=0.5, linewidths=0)
+    if found.centre is not None:
+        place = (float(found.centre[0]), float(found.centre[1]))
+        axes.add_patch(Circle(place, _RADIUS, fill=False, color=FAINT, linewidth=1.2, linestyle="--", zorder=4))
+        _name_circle(axes, found.centre)
+    if found.names:
+        axes.set_xlabel(found.names[0])
+        axes.set_ylabel(found.names[1])
+    else:
+        axes.set_axis_off()
+    figure.text(12 / width, 0.97, title, size=11, weight="bold", va="center")
+    return figure
+
+
+def legend_width(subject: Subject) -> int:
+    """Pixels that a legend of the classes takes."""
+    return 120 + max(60, *(text_width(shorten(name), 9) for name in subject.classes))
+
+
+def neighbours(subject: Subject) -> tuple[float, float] | None:
+    """Share of images whose nearest other code is of their class, and what chance would give.
+
+    None without classes, or where codes do not differ.
+    """
+    labels = subject.codes.labels
+    if labels is None or len(subject.classes) < 2 or not subject.codes.active.any():
+        return None
+    means, labels = subject.codes.means[:_MOST_COMPARED].astype(np.float64), labels[:_MOST_COMPARED]
+    squares = (means**2).sum(1)
+    distances = squares[:, None] + squares[None] - 2.0 * means @ means.T
+    np.fill_diagonal(distances, np.inf)
+    same = float((labels[distances.argmin(1)] == labels).mean())
+    shares = np.bincount(labels) / len(labels)
+    return same, float((shares**2).sum())
+
+
+def about_classes(subject: Subject) -> str:
+    """What the classes' places say of this model, with its own numbers."""
+    found = neighbours(subject)
+    if found is None:
+        return ""
+    if subject.by_class:
+        text = (
+            "The classes should lie on top of each other: this model is told the class, so its latents need not hold it"
+        )
+    elif coloured(subject):
+        text = "The model never saw the classes: islands of one colour are kinds that it found itself"
+    else:
+        text = "The model never saw the classes"
+    return (
+        f"{text}. For {found[0]:.0%} of the images the nearest other code is of the same class; "
+        f"chance gives {found[1]:.0%}. "
+    )
 
 
 def _principal(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -122,34 +172,17 @@ def _classes(axes: Axes, points: np.ndarray, labels: np.ndarray, names: list[str
                 points[chosen, 1],
                 s=size,
                 color=PALETTE[label % len(PALETTE)],
-                marker=_marker(int(label)),
+                marker=marker(int(label)),
                 alpha=0.7,
                 linewidths=0,
                 zorder=2,
             )
-    for label, name in enumerate(names):
-        axes.scatter(
-            [],
-            [],
-            s=40,
-            color=PALETTE[label % len(PALETTE)],
-            marker=_marker(label),
-            linewidths=0,
-            label=_shown(name),
-        )
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1.0),
-        title="class",
-        alignment="left",
-        handletextpad=0.3,
-        labelspacing=0.7,
-    )
+    class_legend(axes, names)
     if label_centres:
         present = np.unique(labels)
         centres = np.array([np.median(points[labels == label], 0) for label in present])
         span = float(np.ptp(points, 0).max())
-        for label, (x, y) in zip(present, _apart(centres, 0.055 * span), strict=True):
+        for label, (x, y) in zip(present, apart(centres, 0.055 * span), strict=True):
             axes.text(
                 x,
                 y,
@@ -164,11 +197,28 @@ def _classes(axes: Axes, points: np.ndarray, labels: np.ndarray, names: list[str
             )
 
 
-def _marker(label: int) -> str:
+def class_legend(axes: Axes, names: list[str]) -> None:
+    """The classes' colours and markers, to the right of the axes."""
+    for label, name in enumerate(names):
+        colour = PALETTE[label % len(PALETTE)]
+        axes.scatter([], [], s=40, color=colour, marker=marker(label), linewidths=0, label=_shown(name))
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        borderaxespad=2.0,
+        title="class",
+        alignment="left",
+        handletextpad=0.3,
+        labelspacing=0.7,
+    )
+
+
+def marker(label: int) -> str:
+    """A class's marker: with the colour it names one of a hundred classes."""
     return MARKERS[(label + label // len(PALETTE)) % len(MARKERS)]
 
 
-def _apart(centres: np.ndarray, least: float) -> np.ndarray:
+def apart(centres: np.ndarray, least: float) -> np.ndarray:
     """Points (n, 2) pushed apart until no two are nearer than `least`, or for 200 rounds."""
     moved = centres.copy()
     for _ in range(200):

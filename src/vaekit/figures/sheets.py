@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaekit.figures.grids import enlarge, to_bytes
-from vaekit.figures.style import FAINT, PAGE, new_figure, text_width
+from vaekit.figures.style import FAINT, PAGE, blit, new_figure, text_width
 
 GAP = 4  # pixels between tiles of a figure
 GROUP_GAP = 22  # pixels between groups of rows or columns
@@ -35,12 +35,12 @@ def fit(images: Tensor) -> Tensor:
     return F.interpolate(images.flatten(0, -4), size=size, mode="area").unflatten(0, images.shape[:-3])
 
 
-def columns_that_fit(shape: tuple[int, int, int], label: str = "", most: int = 14) -> int:
-    """How many tiles of images of `shape` (channels, height, width) stand beside a label on a page."""
+def columns_that_fit(shape: tuple[int, int, int], label: str = "", most: int = 14, breaks: int = 0) -> int:
+    """How many tiles of images of `shape` (channels, height, width) stand beside a label on a page, with column breaks."""
     height, width = shape[1:]
     if max(height, width) > _LARGEST:
         height, width = (side * 2 * _TILE // max(height, width) for side in (height, width))
-    room = PAGE - 2 * _MARGIN - (text_width(label) + 2 * _MARGIN if label else 0)
+    room = PAGE - 2 * _MARGIN - (text_width(label) + 2 * _MARGIN if label else 0) - breaks * GROUP_GAP
     return max(1, min(most, (room + GAP) // (max(1, width) * tile_scale(height, width) + GAP)))
 
 
@@ -91,7 +91,7 @@ def sheet(
             canvas[top : top + tall, left : left + wide] = tiles[row, column]
 
     figure = new_figure(full_width, full_height)
-    figure.figimage(canvas, 0, 0)
+    blit(figure, canvas, 0, 0)
 
     def write(x: float, y: float, text: str, **how: object) -> None:
         figure.text(x / full_width, 1 - y / full_height, text, **how)  # type: ignore[arg-type]

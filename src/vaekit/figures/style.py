@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 
 from vaekit.figures.basics import FigureFile
+from vaekit.figures.fonts import MAIN, families
 from vaekit.runs import write_atomically
 
 DPI = 192  # two pixels for each CSS pixel: sharp on dense screens, and text has one size in every figure
@@ -30,7 +35,7 @@ PALETTE = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 
 _STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": [MAIN],
     "font.size": 9.5,
     "text.color": INK,
     "axes.edgecolor": FAINT,
@@ -68,11 +73,16 @@ class Drawn:
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Within it, figures are made and written in the style, whatever the user's own matplotlib settings."""
+def style(names: Iterable[str] = ()) -> Iterator[None]:
+    """Within it, figures are made and written in the style, whatever the user's own matplotlib settings.
+
+    Args:
+        names: texts of the data's own, such as class names; fonts are chosen that can draw them.
+    """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams["font.family"] = families(names)
         yield
 
 
@@ -83,9 +93,30 @@ def new_figure(width: int, height: int) -> Figure:
     return figure
 
 
+class _Pixels(Artist):
+    """Pixels drawn as they are; `Figure.figimage` resamples them, which takes long and shifts rows of large pictures."""
+
+    def __init__(self, rgba: np.ndarray, left: int, bottom: int):
+        super().__init__()
+        self.rgba, self.left, self.bottom = rgba, left, bottom
+        self.set_zorder(0)
+
+    def draw(self, renderer: RendererBase) -> None:
+        context = renderer.new_gc()
+        renderer.draw_image(context, self.left, self.bottom, self.rgba)
+        context.restore()
+
+
+def blit(figure: Figure, pixels: np.ndarray, left: int, bottom: int) -> None:
+    """Put uint8 pixels (height, width, 3) into a figure, their lower left corner at pixel (left, bottom)."""
+    rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    figure.add_artist(_Pixels(np.ascontiguousarray(rgba[::-1]), left, bottom))
+
+
 def text_width(text: str, size: float = 9.5, weight: str = "normal") -> int:
     """Width of a text in pixels."""
-    font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
+    chosen = matplotlib.rcParams["font.family"]
+    font = FontProperties(family=chosen if MAIN in chosen else MAIN, size=size, weight=weight)
     width, _, _ = TextToPath().get_text_width_height_descent(text, font, False)
     return int(width * DPI / 72) + 1
 
@@ -102,8 +133,12 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def save(drawn: Drawn, folder: Path) -> FigureFile:
-    """Write a picture into `folder`, atomically."""
+def save(drawn: Drawn, folder: Path, renamed: Collection[str] = ()) -> FigureFile:
+    """Write a picture into `folder`, atomically; its caption tells of names in it that stand for others."""
     path = folder / f"{drawn.name}.png"
     write_atomically(path, png(drawn.figure))
-    return FigureFile(path, drawn.title, drawn.caption)
+    caption = drawn.caption
+    texts = {text.get_text().strip() for text in drawn.figure.findobj(Text)} if renamed else set()  # type: ignore[arg-type]
+    if texts & set(renamed):
+        caption += " Classes whose names no font on this machine can draw are called by their numbers."
+    return FigureFile(path, drawn.title, caption)

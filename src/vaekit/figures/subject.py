@@ -14,11 +14,15 @@ from vaekit.data.batches import Batch, Data
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images
 from vaekit.data.splits import load_splits
+from vaekit.figures.codes import Codes, measure
+from vaekit.figures.fonts import drawable
 from vaekit.models.table import Model
 from vaekit.noise import Noise, seed_key
 from vaekit.runs import Run
 from vaekit.settings import Config
 from vaekit.storage import load_model
+
+_MOST_CODES, _CODES_AT_ONCE = 5000, 250
 
 
 @dataclass
@@ -59,12 +63,23 @@ class Subject:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.info.class_names
+        """Names of the classes; of one that no font can draw, ``class`` and its number."""
+        return drawable(self.info.class_names)
+
+    @property
+    def renamed(self) -> set[str]:
+        """Those of `classes` that stand for names that cannot be drawn."""
+        return set(self.classes) - set(self.info.class_names)
 
     @cached_property
     def conditional(self) -> bool:
-        """Whether the model reads labels."""
+        """Whether the model reads labels or attributes."""
         return self.model.conditional
+
+    @cached_property
+    def by_class(self) -> bool:
+        """Whether the model reads labels."""
+        return self.model.num_classes is not None
 
     @cached_property
     def corrupted(self) -> bool:
@@ -75,6 +90,13 @@ class Subject:
     def samples(self) -> bool:
         """Whether the model has a prior to draw from."""
         return type(self.model).sample_prior is not Model.sample_prior
+
+    @cached_property
+    def codes(self) -> Codes:
+        """Where the first images, up to 5,000, lie in the latent space."""
+        index = torch.arange(min(_MOST_CODES, len(self.images)))
+        labels = None if self.images.labels is None else self.images.labels[index]
+        return measure(self.model, map(self.batch, index.split(_CODES_AT_ONCE)), labels)
 
     def batch(self, index: Tensor) -> Batch:
         """The images at `index`, binarized and corrupted with the noise that evaluation uses."""
