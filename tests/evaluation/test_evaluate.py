@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
+from vaekit.data.binarization import Dequantize
 from vaekit.data.images import Splits
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 from vaekit.evaluation.evaluate import evaluate
 from vaekit.evaluation.likelihood import estimate
+from vaekit.noise import Noise
+from vaekit.probability.logistic import DiscretizedLogisticImage
 from vaekit.runs import Run
 from vaekit.settings import configure
 from vaekit.storage import load_model, save_model
@@ -86,6 +90,34 @@ def test_gaussian_is_a_density_and_can_be_negative(tmp_path: Path, digits: Split
     found = evaluate(path, num_importance_samples=5)
     assert found["measure"] == "density"
     assert found["bits_per_dim"] is None
+
+
+def test_dequantized_densities_and_levels_have_bits(tmp_path: Path, digits: Splits) -> None:
+    """A density over (k + u) / 256 is 256 times the probability of level k."""
+    path = untrained(tmp_path, digits, likelihood="gaussian", sigma=0.4, binarization="dequantize")
+    found = evaluate(path, num_importance_samples=5)
+    assert found["measure"] == "density"
+    assert found["bits_per_dim"] == pytest.approx(found["nll_nats"] / 64 / math.log(2) + 8)
+    levels = evaluate(untrained(tmp_path, digits, likelihood="discretized-logistic"), num_importance_samples=5)
+    assert levels["measure"] == "discrete"
+    assert levels["bits_per_dim"] == pytest.approx(levels["nll_nats"] / 64 / math.log(2))
+    assert 7 < levels["bits_per_dim"] < 16  # an untrained decoder knows nothing of 256 levels
+    both = evaluate(untrained(tmp_path, digits, binarization="dequantize"), num_importance_samples=2)
+    assert both["measure"] == "surrogate"
+    assert both["bits_per_dim"] is None
+
+
+def test_dequantized_bits_bound_those_of_the_levels() -> None:
+    """Jensen: with the same logistic, the bits of dequantized pixels are at least those of the levels, and near."""
+    loc, scale = torch.linspace(0.1, 0.9, 64).view(1, 1, 8, 8), torch.tensor(0.02)
+    levels = torch.randint(1, 255, (400, 1, 8, 8), generator=torch.Generator().manual_seed(0)) / 255.0
+    discrete = DiscretizedLogisticImage(loc.expand(400, 1, 8, 8), scale.log()).log_prob(levels)
+    pixels = Dequantize()(levels, Noise.from_seed(0, 400)).double()
+    # the same logistic on the scale of dequantized pixels, where level k / 255 is centred at (k + 1/2) / 256
+    wide = (255 * loc.double() + 0.5) / 256, scale.double() * 255 / 256
+    density = stats.logistic(*(part.numpy() for part in wide)).logpdf(pixels.numpy()).sum((1, 2, 3))
+    bits = [-log_p.mean() / 64 / math.log(2) for log_p in (discrete.double().numpy(), density)]
+    assert bits[0] < bits[1] + 8 < bits[0] + 0.005  # the ends, which hold a tail besides, are left out
 
 
 def test_a_blurred_input_is_measured_against_the_clean_image(tmp_path: Path, digits: Splits) -> None:

@@ -28,7 +28,7 @@ FIELDS = ("distortion", "rate", "log_p", "effective_samples", "codes")
 
 def build(config: VAEConfig, shape: tuple[int, int, int] = (1, 8, 8)) -> Model:
     torch.manual_seed(0)
-    model = config.build(cases.info(shape))
+    model = config.build(cases.info(shape, attributes=cases.reads_attributes(config)))
     with torch.no_grad():  # spread the weights, so that importance weights differ
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
@@ -37,7 +37,8 @@ def build(config: VAEConfig, shape: tuple[int, int, int] = (1, 8, 8)) -> Model:
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_memory_does_not_change_the_result(name: str) -> None:
-    model, images = build(MODELS[name]), cases.random_images((1, 8, 8), 11)
+    attributes = cases.reads_attributes(MODELS[name])
+    model, images = build(MODELS[name]), cases.random_images((1, 8, 8), 11, attributes=attributes)
     data = Data(binarization=Dynamic(), corruption=DownUp())
     whole = estimate(model, data, images, 12, decodes_at_once=1000)
     for at_once in (1, 7, 24, 50):

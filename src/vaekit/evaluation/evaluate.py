@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
+from vaekit.data.binarization import Dequantize
 from vaekit.data.download import data_folder
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 from vaekit.evaluation.likelihood import Estimate, estimate
 from vaekit.evaluation.restoration import restoration
 from vaekit.memory import keep_pages
-from vaekit.probability.likelihoods import LIKELIHOODS
+from vaekit.probability.likelihoods import LIKELIHOODS, Measure
 from vaekit.storage import load_model
 
 DEFAULT_SAMPLES = 100
@@ -50,6 +51,9 @@ def evaluate(
         A record for JSON. Quantities in nats are per image: ``elbo_nats`` = -(``distortion_nats`` + ``rate_nats``), and
         ``nll_nats`` is the importance-sampled estimate of -log p(x), given the condition where there is one; all are None
         where the model has no bound. ``standard_error_nats`` is that of the mean over images of ``nll_nats``.
+        ``bits_per_dim`` is ``nll_nats`` / (D log 2) of D pixel values where the measure is discrete; of a density of
+        dequantized pixels it is (``nll_nats`` + D log 256) / (D log 2), an upper bound on the bits of their grey levels;
+        elsewhere None.
 
     Raises:
         InputError: when there is no model or no such split, the data changed, or a count is below 1.
@@ -89,11 +93,24 @@ def evaluate(
         "active_units": found.active_units(),
         "latent_dim": found.codes.shape[1],
     }
-    discrete = measure == "discrete" and record["nll_nats"] is not None
-    record["bits_per_dim"] = record["nll_nats"] / (math.prod(info.shape) * math.log(2.0)) if discrete else None
+    dequantized = isinstance(data.binarization, Dequantize)
+    record["bits_per_dim"] = _bits_per_dim(record["nll_nats"], measure, dequantized, math.prod(info.shape))
     if data.restores:
         record |= restoration(model, data, images, seed)
     return record
+
+
+def _bits_per_dim(nll_nats: float | None, measure: Measure, dequantized: bool, num_dims: int) -> float | None:
+    """The NLL in bits for each pixel and channel, of whole grey levels; None where these have no probability.
+
+    >>> [_bits_per_dim(0.0, "density", dequantized, 784) for dequantized in (True, False)]
+    [8.0, None]
+    """
+    if nll_nats is None or measure == "surrogate" or (measure == "density" and not dequantized):
+        return None
+    # a level is 1/256 wide in dequantized pixels: its probability is the density there over 256
+    of_levels = nll_nats + num_dims * math.log(256.0) if measure == "density" else nll_nats
+    return of_levels / (num_dims * math.log(2.0))
 
 
 def _bounds(found: Estimate, num_samples: int) -> dict[str, Any]:
