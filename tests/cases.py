@@ -14,6 +14,7 @@ from vaekit.config import Flag, Leaf, flags, replace
 from vaekit.data.batches import Batch
 from vaekit.data.images import DataInfo, Images
 from vaekit.models.vae import VAEConfig
+from vaekit.networks.conditioning import Attributes
 from vaekit.noise import Noise
 from vaekit.objectives.table import Context
 from vaekit.settings import Config
@@ -21,6 +22,7 @@ from vaekit.tables import Table
 
 SHAPES = [(1, 8, 8), (3, 17, 13), (2, 28, 28)]
 CLASSES = ("zero", "one", "two")
+ATTRIBUTES = ("smiling", "angle")
 
 
 def variations() -> list[Config]:
@@ -123,16 +125,31 @@ def wrong_types(flag: Flag) -> list[Any]:
     return ["nonsense", 3, [], "", True]
 
 
-def info(shape: tuple[int, int, int], labels: bool = True, binary: bool = False) -> DataInfo:
+def info(shape: tuple[int, int, int], labels: bool = True, binary: bool = False, attributes: bool = False) -> DataInfo:
+    """A description of random images with labels, or in their place with attributes."""
+    if attributes:
+        described = {"attribute_names": ATTRIBUTES, "attribute_means": (0.5, -20.0), "attribute_scales": (0.5, 3.0)}
+        return DataInfo("random", shape, (), binary, 100, **described)
     return DataInfo("random", shape, CLASSES if labels else (), binary, 100)
 
 
-def random_images(shape: tuple[int, int, int], count: int, labels: bool = True, seed: int = 0) -> Images:
-    """uint8 images of random grey values, labels in turn."""
+def random_images(
+    shape: tuple[int, int, int], count: int, labels: bool = True, seed: int = 0, attributes: bool = False
+) -> Images:
+    """uint8 images of random grey values; labels in turn, or in their place attributes, some of them unknown."""
     channels, height, width = shape
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (count, height, width, channels), generator=generator, dtype=torch.uint8)
+    if attributes:
+        values = torch.stack([torch.arange(count) % 2, -20.0 + 3.0 * torch.randn(count, generator=generator)], 1)
+        values[1::5] = float("nan")
+        return Images(pixels, None, values)
     return Images(pixels, torch.arange(count) % len(CLASSES) if labels else None)
+
+
+def reads_attributes(model: Any) -> bool:
+    """Whether the model of a configuration is made for data with attributes in place of labels."""
+    return isinstance(getattr(model, "conditioning", None), Attributes)
 
 
 def plain_batch(images: Tensor, labels: Tensor | None = None) -> Batch:

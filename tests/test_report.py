@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import vaekit
 from vaekit.config import flags
+from vaekit.doctor.findings import Examination, Finding
 from vaekit.errors import InputError
 from vaekit.figures import FigureFile, make_figures
 from vaekit.repeat import as_text, differences, nearest_preset, repeat_command
@@ -312,10 +313,7 @@ def test_a_large_beta_is_explained():
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"rate_nats": 0.1}, "almost unused"),
-        ({"active_units": 9}, "9 of 16 latents are in use"),
         ({"effective_sample_size": 1.2}, "only 1.2 count"),
-        ({"psnr_db": 15.0, "input_psnr_db": 18.0}, "15.00 dB PSNR and the corrupted inputs at 18.00 dB"),
     ],
 )
 def test_each_weakness_has_its_note_and_nothing_else(changed, words):
@@ -328,18 +326,13 @@ def test_numbers_that_do_not_exist_make_no_notes():
     assert heads(configure("denoising"), dict.fromkeys(PLAIN)) == ""
 
 
-def test_training_past_the_best_epoch():
-    risen = ((-90.0, -95.0), (-80.0, -90.0), (-70.0, -99.0))
-    said = heads(configure("conv"), PLAIN, risen)
-    assert "best at epoch 2 with −90.00 nats and had fallen to −99.00 by epoch 3 while it rose" in said
-    assert "weights of epoch 2 were kept" in said
-    assert "last weights were kept" in heads(configure("conv", select_best=False), PLAIN, risen)
-    assert "while it rose" not in heads(configure("conv"), PLAIN, ((-80.0, -90.0), (-85.0, -99.0)))
-    assert heads(configure("conv"), PLAIN, ((-80.0, -90.0), (-79.0, -90.5))) == ""  # within one percent
-
-
-def test_no_validation_is_said():
-    assert "No images were held out" in heads(configure("conv"), PLAIN, ((-3.0, None), (-2.0, None)))
+def test_the_doctors_findings_are_a_section_of_their_own(run, evaluation, figures):
+    finding = Finding("name", "illness", "It is <ill>.", "Seen in 3 numbers.", "Set --beta 1.", "latents 2-4")
+    text = read(write_report(run, evaluation, figures, Examination((finding,), ("dead units",)))).text
+    assert "Doctor Illness: It is <ill>. Seen in 3 numbers. Set --beta 1. (latents 2-4) Also looked at: dead units." in text
+    healthy = read(write_report(run, evaluation, figures, Examination((), ("dead units",)))).text
+    assert "Doctor No illness was found: dead units." in healthy
+    assert "Doctor" not in read(write_report(run, evaluation, figures)).text
 
 
 def test_numbers_for_readers():

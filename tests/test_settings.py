@@ -44,7 +44,7 @@ def test_seed_presets_have_the_published_weights() -> None:
     assert preset("cvae-onehot").model.conditioning == OneHot()
     assert preset("cvae-onehot").training.epochs == 10
     assert preset("cvae-embedding").objective == Elbo(beta=1 / 128)
-    assert preset("cvae-embedding").model.conditioning == Embedding(embedding_dim=8)
+    assert preset("cvae-embedding").model.conditioning == Embedding()
     denoising = preset("denoising")
     assert denoising.objective == Elbo(beta=1 / 128)
     assert denoising.data.corruption == DownUp(blur_factor=2.0)

@@ -414,8 +414,10 @@ def test_12_weights_are_never_pickled(trained_run: Run) -> None:
 
 
 def test_12_no_module_of_the_library_pickles() -> None:
-    """Mistake: a file that is safe to load, read by code that is not."""
-    for path in Path(vaekit.__file__).parent.rglob("*.py"):
+    """Mistake: a file that is safe to load, read by code that is not. CIFAR-10 is published as pickles; those are
+    checked by hash and read by an unpickler that knows no class and no function (tests/data/test_cifar.py)."""
+    package = Path(vaekit.__file__).parent
+    for path in set(package.rglob("*.py")) - {package / "data" / "cifar.py"}:
         for word in ("pickle.", "import pickle", "torch.save", "torch.load", "allow_pickle=True", "joblib"):
             assert word not in path.read_text(), f"{path.name}: {word}"
 

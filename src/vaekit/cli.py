@@ -17,13 +17,18 @@ from vaekit.arguments import Parser
 from vaekit.errors import InputError, RunError, unknown
 
 VERBS = {
+    "inspect": "look at a data set: sizes, values, duplicates, odd images, and what suits it",
     "train": "train a model into a new run folder",
     "resume": "continue a run that was stopped",
     "evaluate": "measure a model on held-out images",
+    "compare": "measure runs on the same images: paired differences, and pictures side by side",
     "sample": "make new images",
     "reconstruct": "send images through the model and back",
     "interpolate": "walk between images in latent space",
+    "traverse": "move one latent at a time, to see what each does",
     "denoise": "restore corrupted images",
+    "embeddings": "write down the vectors that a model learned for its labels",
+    "doctor": "find what is wrong with a run, and the setting to change (exit code 0 for sick runs too)",
     "report": "write a run's figures and its report.html anew",
     "list": "show presets, data sets and the other parts to choose from",
 }
@@ -36,20 +41,43 @@ EXAMPLES = {
     ),
     "resume": ("vaekit resume runs/mnist",),
     "evaluate": ("vaekit evaluate runs/mnist", "vaekit evaluate runs/mnist --split val --limit 1000 --json"),
+    "compare": (
+        "vaekit compare runs/small runs/large",
+        "vaekit compare runs/seed0 runs/seed1 runs/seed2 --split val --out comparison",
+    ),
     "sample": (
         "vaekit sample runs/mnist --count 100 --out new.png",
         "vaekit sample runs/digits --label 7 --count 64 --out sevens.png     # a conditional model",
+        "vaekit sample runs/faces --attributes Smiling=1,Male=0 --out faces.png",
     ),
     "reconstruct": (
         "vaekit reconstruct runs/mnist --out pairs.png",
         "vaekit reconstruct runs/mnist --images own.npy --out restored.npy",
     ),
-    "interpolate": ("vaekit interpolate runs/mnist --count 5 --steps 12 --out walk.png",),
+    "interpolate": (
+        "vaekit interpolate runs/mnist --count 5 --steps 12 --how spherical --out walk.png",
+        "vaekit interpolate runs/mnist --out loop.gif",
+        "vaekit interpolate runs/mnist --corners --count 1 --out square.png",
+    ),
+    "traverse": (
+        "vaekit traverse runs/mnist --out latents.png                  # those with the highest rate",
+        "vaekit traverse runs/mnist --latents 1,4 --range 3 --image-index 12 --out two.gif",
+    ),
     "denoise": (
         "vaekit denoise runs/denoising --out restored.png",
         "vaekit denoise runs/denoising --images blurred.npy --out restored.npy",
     ),
+    "embeddings": (
+        "vaekit embeddings runs/digits --out vectors.csv",
+        "vaekit embeddings runs/digits --out vectors.npy      # for vaekit train --embedding-file vectors.npy",
+    ),
+    "doctor": ("vaekit doctor runs/mnist", "vaekit doctor runs/mnist --json"),
     "report": ("vaekit report runs/mnist",),
+    "inspect": (
+        "vaekit inspect digits",
+        "vaekit inspect photos/ --image-size 64 --out looked-at",
+        "vaekit inspect mnist --json",
+    ),
     "list": ("vaekit list presets", "vaekit list objectives", "vaekit list --json"),
 }
 

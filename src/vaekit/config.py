@@ -212,6 +212,18 @@ def check(config: Any) -> None:
             raise InputError(f"{flag.option}: {flag.value!r} is not a Python value of its type; give {meant!r}")
 
 
+def settled(config: Any) -> Any:
+    """A configuration for a new run: entries that have a method `settled`, because they name files, are replaced by what
+    it returns, in which nothing is left to the files or to the present folder."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        return config
+    inner = {item.name: settled(getattr(config, item.name)) for item in dataclasses.fields(config)}
+    changed = {name: value for name, value in inner.items() if value is not getattr(config, name)}
+    config = dataclasses.replace(config, **changed) if changed else config
+    own = getattr(config, "settled", None)
+    return config if own is None else own()
+
+
 def encode(value: Any) -> Any:
     """A configuration as plain JSON values; entries of tables carry their name."""
     if not dataclasses.is_dataclass(value):

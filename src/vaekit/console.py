@@ -63,7 +63,7 @@ def train_help(parser: Parser, preset: str, config: Config) -> str:
         if (room := _ROOMS.get(flag.path[0], "training")) != section:
             section = room
             lines += ["", f"{section}:"]
-        lines.append(entry(*_setting(flag)))
+        lines.append(entry(*setting_row(flag)))
     lines += [
         "",
         *textwrap.wrap(
@@ -80,7 +80,7 @@ def train_help(parser: Parser, preset: str, config: Config) -> str:
     return "\n".join(lines)
 
 
-def _setting(flag: Flag) -> tuple[str, str]:
+def setting_row(flag: Flag) -> tuple[str, str]:
     """Option with its placeholder, and its help with value and range."""
     if flag.table:
         return f"{flag.option} NAME", f"{flag.help}: {', '.join(flag.table)} {facts(flag.value)}"
@@ -120,9 +120,11 @@ _MEASURES: tuple[_Row, ...] = (
     ("active units", "active_units", "", "of {latent_dim} latents: those that vary from image to image"),
     ("PSNR restored", "psnr_db", "dB", "higher is better; restored image against the clean one"),
     ("PSNR corrupted", "input_psnr_db", "dB", "the same of the input, for comparison"),
+    ("SSIM restored", "ssim", "", "higher is better, 1 at most; structural similarity to the clean image"),
+    ("SSIM corrupted", "input_ssim", "", "the same of the input, for comparison"),
 )
 _IN_HEADING = ("split", "num_images", "likelihood", "measure", "num_importance_samples", "latent_dim")
-_NO_VALUE = {"bits_per_dim": "defined only where the measure is discrete"}
+_NO_VALUE = {"bits_per_dim": "defined where the measure is discrete, or pixels are dequantized"}
 
 
 def evaluation_text(run: str, record: dict[str, Any]) -> str:
@@ -175,7 +177,7 @@ def listing(kind: str) -> dict[str, dict[str, Any]]:
     table, found = TABLES[kind], {}
     for name in table:
         own = [flag for flag in flags(table[name]()) if len(flag.path) == 1]
-        found[name] = {"help": table.summary(name), "settings": {f.option: _setting(f)[1] for f in own}}
+        found[name] = {"help": table.summary(name), "settings": {f.option: setting_row(f)[1] for f in own}}
     return found
 
 

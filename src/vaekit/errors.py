@@ -14,6 +14,10 @@ class RunError(RuntimeError):
     """A run failed midway for a stated reason; what it had saved is intact."""
 
 
+class Diverged(RunError):
+    """A loss or a weight became infinite or NaN."""
+
+
 _MOST_SHOWN = 20
 
 

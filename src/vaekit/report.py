@@ -14,6 +14,7 @@ from typing import Any
 
 from vaekit import __version__
 from vaekit.config import Flag, flags
+from vaekit.doctor.findings import Examination
 from vaekit.figures.basics import FigureFile, best_epoch
 from vaekit.repeat import as_text, nearest_preset, repeat_command
 from vaekit.report_notes import MEASURES, notes, number
@@ -30,13 +31,16 @@ _SECTIONS = {
 }
 
 
-def write_report(run: Run, evaluation: dict[str, Any] | None, figures: list[FigureFile]) -> Path:
+def write_report(
+    run: Run, evaluation: dict[str, Any] | None, figures: list[FigureFile], examination: Examination | None = None
+) -> Path:
     """Write `run.report`, atomically.
 
     Args:
         run: a run with metrics.
         evaluation: the record of `vaekit.evaluate`; None reports what validation measured during training.
         figures: the pictures to hold, in order; see `vaekit.figures.make_figures`.
+        examination: what the doctor found, see `vaekit.doctor.examine`; None leaves the section out.
 
     Returns:
         The file's path.
@@ -47,6 +51,7 @@ def write_report(run: Run, evaluation: dict[str, Any] | None, figures: list[Figu
     body = [
         f"<header><h1>{escape(title)}</h1>{_lede(run, name, settings, records)}</header>",
         _summary(run, evaluation, records),
+        _doctor(examination),
         _notes(run, evaluation, records),
         "".join(_figure(number, figure) for number, figure in enumerate(figures, 1)),
         _details("Every number of the evaluation", _evaluation_table(evaluation)) if evaluation else "",
@@ -158,6 +163,19 @@ def _notes(run: Run, evaluation: dict[str, Any] | None, records: Sequence[dict[s
         return ""
     items = "".join(f"<li><b>{escape(head)}</b> {escape(text)}</li>" for head, text in found)
     return f"<section class=notes><h2>Read this with care</h2><ul>{items}</ul></section>"
+
+
+def _doctor(examination: Examination | None) -> str:
+    if examination is None:
+        return ""
+    items = "".join(
+        f"<li><b>{escape(finding.severity.capitalize())}: {escape(finding.headline)}</b> {escape(finding.evidence)} "
+        f"<i>{escape(finding.remedy)}</i>{f' ({escape(finding.concerns)})' if finding.concerns else ''}</li>"
+        for finding in examination.findings
+    )
+    well = "No illness was found" if examination.healthy else "Also looked at"
+    looked = f"<p class=small>{well}: {escape(', '.join(examination.checked))}.</p>"
+    return f"<section class=notes><h2>Doctor</h2>{f'<ul>{items}</ul>' if items else ''}{looked}</section>"
 
 
 def _figure(order: int, figure: FigureFile) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vaekit.config import flags
-from vaekit.figures.basics import best_epoch
 from vaekit.runs import Run
 
 MEASURES = {
@@ -21,7 +20,8 @@ MEASURES = {
     "density": (
         "density",
         "The likelihood is a probability density over continuous pixels. It can exceed 1, so the NLL can be "
-        "negative and the ELBO positive; compare it with densities on the same scale of pixels only.",
+        "negative and the ELBO positive; compare it with densities on the same scale of pixels only. Bits per "
+        "dimension, given where pixels are dequantized, are an upper bound on those of the grey levels.",
     ),
     "surrogate": (
         "surrogate",
@@ -55,7 +55,7 @@ def notes(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, A
         numbers: of its evaluation, or of an epoch's validation.
         records: of its epochs.
     """
-    rules = (_beta, _collapse, _unused, _weights, _restoration, _overfitting, _no_validation)
+    rules = (_beta, _weights)
     return [note for rule in rules if (note := rule(run, numbers, records)) is not None]
 
 
@@ -101,30 +101,6 @@ def _power(value: float) -> str:
     return f"{value:.0f}".translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
 
 
-def _collapse(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Note:
-    rate = numbers.get("rate_nats")
-    if rate is None or rate >= 0.5:
-        return None
-    return (
-        f"The latents are almost unused: the rate is {rate:.2f} nats.",
-        f"An encoder that says {rate:.2f} nats about an image can hardly tell two images apart (that takes "
-        "log 2 = 0.69), so the decoder draws nearly the same image for every code. Train longer, lower beta, "
-        "or let beta grow from 0 with --beta-schedule linear.",
-    )
-
-
-def _unused(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Note:
-    active, latents = numbers.get("active_units"), numbers.get("latent_dim")
-    if active is None or latents is None or active == latents:
-        return None
-    return (
-        f"{active} of {latents} latents are in use.",
-        f"The posterior means of the other {latents - active} hardly change from image to image: they cost "
-        "no rate and carry nothing. That is normal where there are more latents than the model finds worth "
-        "their rate, and does no harm.",
-    )
-
-
 def _weights(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Note:
     effective, samples = numbers.get("effective_sample_size"), numbers.get("num_importance_samples")
     nll = numbers.get("nll_nats")
@@ -134,49 +110,4 @@ def _weights(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str
         "The NLL is an upper estimate.",
         f"Of {samples} importance samples only {effective:.1f} count on average (the effective sample size), "
         f"so one sample decides most of the estimate; with more samples the {nll:.2f} nats would still fall.",
-    )
-
-
-def _restoration(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Note:
-    after, before = numbers.get("psnr_db"), numbers.get("input_psnr_db")
-    if after is None or before is None or after >= before:
-        return None
-    return (
-        "Restoring loses more than it mends.",
-        f"The restored images are at {after:.2f} dB PSNR and the corrupted inputs at {before:.2f} dB: by "
-        "squared error, leaving the images as they are is better.",
-    )
-
-
-def _overfitting(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Note:
-    best = best_epoch(list(records))
-    if best is None:
-        return None
-    last = records[-1]
-    top = next(r for r in records if r["epoch"] == best)["val"]["elbo_nats"]
-    end = last["val"]["elbo_nats"]
-    if end is None or not math.isfinite(end) or top - end <= 0.01 * abs(top):
-        return None
-    before = next(r for r in records if r["epoch"] == best)["train"]["elbo_nats"]
-    improved = before is not None and (now := last["train"]["elbo_nats"]) is not None and now > before
-    heart = " while it rose on the training images: the model was learning those by heart" if improved else ""
-    kept = (
-        f"The weights of epoch {best} were kept."
-        if run.config.training.select_best
-        else "The last weights were kept all the same, as this configuration asks (--select-best false)."
-    )
-    return (
-        "Training went on past the best epoch.",
-        f"The validation ELBO was best at epoch {best} with {number(top)} nats and had fallen to "
-        f"{number(end)} by epoch {last['epoch']}{heart}. {kept}",
-    )
-
-
-def _no_validation(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Note:
-    if not records or any(record["val"] for record in records):
-        return None
-    return (
-        "No images were held out for validation.",
-        "The weights are those of the last epoch, and nothing was selected by. Overfitting cannot be seen in "
-        "the curves, and the figures show training images; vaekit evaluate measures on test images.",
     )

@@ -23,6 +23,8 @@ from vaekit.errors import InputError
 from vaekit.records import to_json
 from vaekit.settings import Config
 
+_FAILURE = "failure.json"
+
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Replace `path` by a file that holds `content`: written beside it, flushed to disk, then renamed."""
@@ -138,8 +140,20 @@ class Run:
 
     def clean(self) -> None:
         """Remove what writes that were killed between file and rename have left; call it holding the lock."""
-        for leftover in (*self.path.glob(".*.????????"), *self.figures.glob(".*.????????")):
+        for leftover in (*self.path.glob(".*.????????"), *self.figures.glob(".*.????????"), self.path / _FAILURE):
             leftover.unlink(missing_ok=True)
+
+    def note_failure(self, reason: str) -> None:
+        """Remember that training ended because numbers were no longer finite."""
+        write_atomically(self.path / _FAILURE, to_json({"reason": reason}) + "\n")
+
+    def failure(self) -> str | None:
+        """Why training ended without a result, where it did so by itself and was not continued since."""
+        file = self.path / _FAILURE
+        try:
+            return str(json.loads(file.read_text())["reason"]) if file.exists() else None
+        except (ValueError, KeyError, TypeError):
+            return "the reason is unreadable"
 
     def metrics(self) -> list[dict[str, Any]]:
         """The records of `metrics.jsonl`, one an epoch; a line cut short by a crash is left out."""

@@ -8,15 +8,19 @@ from typing import Any, Literal
 from vaekit.config import choice, flags, leaf, set_flags
 from vaekit.data.batches import Data
 from vaekit.data.corruptions import DownUp
+from vaekit.data.sizing import Sizing
 from vaekit.errors import InputError, unknown
 from vaekit.models.table import MODELS, ModelConfig
 from vaekit.models.vae import VAEConfig
 from vaekit.networks.conditioning import Embedding, OneHot
 from vaekit.networks.conv import Conv
 from vaekit.networks.mlp import MLP
+from vaekit.networks.residual import Residual
 from vaekit.objectives.elbo import Elbo
 from vaekit.objectives.schedules import BETA_SCHEDULES, BetaSchedule, Constant
 from vaekit.objectives.table import OBJECTIVES, Objective
+from vaekit.probability.logistic import DiscretizedLogistic
+from vaekit.probability.optimal_gaussian import OptimalGaussian
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class Training:
     adam_epsilon: float = leaf(1e-7, "Adam's epsilon", gt=0, le=1)
     gradient_clip: float | None = leaf(None, "largest norm of the gradient (none: not clipped)", gt=0)
     select_best: bool = leaf(True, "keep the weights of the best validation ELBO, where images are held out")
+    ema_decay: float | None = leaf(
+        None, "average the weights with this decay for validation and the final model (none: do not)", ge=0, lt=1
+    )
     patience: int | None = leaf(None, "stop after so many epochs without a better validation ELBO (none: never)", ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = leaf(
         "auto", "arithmetic of the networks: auto, float32 or bfloat16 (auto: bfloat16 where it is safe and faster)"
@@ -38,6 +45,7 @@ class Training:
     device: Literal["auto", "cpu", "cuda"] = leaf("auto", "where to compute: auto, cpu or cuda")
     threads: int | None = leaf(None, "CPU threads (none: as many as there are cores)", ge=1, le=1024)
     seed: int = leaf(0, "everything random follows from it", ge=0, lt=2**63)
+    tensorboard: bool = leaf(False, "log each epoch for TensorBoard too, into the run's folder tensorboard")
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Config:
         Raises:
             InputError: in one sentence.
         """
+        self.data.corruption.shape((1, 64, 64))  # a chain of corruptions is read here
         has_beta = any(flag.name == "beta" for flag in flags(self.objective))
         if not has_beta and not isinstance(self.beta_schedule, Constant):
             raise InputError(
@@ -87,6 +96,34 @@ PRESETS: dict[str, tuple[str, Config]] = {
     ),
     "conv": ("convolutions 32-64, 16 latents: a good first model", Config()),
     "beta": ("the conv preset with beta 4: fewer, more separate latents", Config(objective=Elbo(beta=4.0))),
+    "folder": (
+        "own photographs, or any folder of images: 64x64 pixels, four levels of convolutions, 64 latents",
+        Config(
+            data=Data(sizing=Sizing(image_size=64)),
+            model=VAEConfig(
+                latent_dim=64, network=Conv(channels=(32, 64, 128, 256), dense=256), likelihood=OptimalGaussian()
+            ),
+            training=Training(epochs=20, learning_rate=1e-3),
+        ),
+    ),
+    "faces": (
+        "faces of 64x64 pixels, split by person: five levels of convolutions, 128 latents",
+        Config(
+            data=Data(data="faces", sizing=Sizing(image_size=64)),
+            model=VAEConfig(
+                latent_dim=128, network=Conv(channels=(32, 64, 128, 256), dense=512), likelihood=OptimalGaussian()
+            ),
+            training=Training(epochs=30, learning_rate=1e-3),
+        ),
+    ),
+    "cifar": (
+        "CIFAR-10: residual blocks, 128 latents, a probability of whole grey levels and so bits per dimension",
+        Config(
+            data=Data(data="cifar-10"),
+            model=VAEConfig(latent_dim=128, network=Residual(widths=(32, 64, 128)), likelihood=DiscretizedLogistic()),
+            training=Training(epochs=20, learning_rate=1e-3),
+        ),
+    ),
     "conv-seed": (
         "the write-ups' convolutional network without labels, 2 latents",
         _seed(VAEConfig(latent_dim=2, network=_SEED_NETWORK)),
@@ -126,7 +163,7 @@ def configure(preset_name: str = "conv", **given: Any) -> Config:
     """A configuration: a preset, changed by flat settings, as on the command line.
 
     >>> configure("conv", latent_dim=2, network="mlp").model.network
-    MLP(hidden=(400,), activation='relu')
+    MLP(hidden=(400,), activation='relu', dense_normalization='none')
 
     Raises:
         InputError: for an unknown name, or a value of wrong type or range, in one sentence.

@@ -13,21 +13,31 @@ from typing import Any
 import torch
 
 from vaekit.arguments import Parser
+from vaekit.comparison_verb import compare_verb
 from vaekit.config import every_flag, set_flags
 from vaekit.console import KINDS, evaluation_text, list_kinds, listing, listing_text, progress, train_help
+from vaekit.data_verbs import inspect_verb
+from vaekit.doctor.examine import examine
+from vaekit.doctor_verb import doctor_verb, tell
+from vaekit.embedding_verb import embeddings_verb
 from vaekit.errors import InputError, RunError, unknown
 from vaekit.evaluation.evaluate import DEFAULT_SAMPLES, evaluate
 from vaekit.figures import make_figures
-from vaekit.image_verbs import denoise_verb, interpolate_verb, reconstruct_verb, sample_verb
+from vaekit.image_verbs import denoise_verb, reconstruct_verb, sample_verb
 from vaekit.records import print_json, to_json
 from vaekit.report import write_report
 from vaekit.runs import Run, write_atomically
 from vaekit.settings import PRESETS, Config, preset
 from vaekit.training.train import resume, train
+from vaekit.walk_verbs import interpolate_verb, traverse_verb
 
 __all__ = [
+    "compare_verb",
     "denoise_verb",
+    "doctor_verb",
+    "embeddings_verb",
     "evaluate_verb",
+    "inspect_verb",
     "interpolate_verb",
     "list_verb",
     "reconstruct_verb",
@@ -35,6 +45,7 @@ __all__ = [
     "resume_verb",
     "sample_verb",
     "train_verb",
+    "traverse_verb",
 ]
 
 
@@ -94,8 +105,10 @@ def _finish(run: Run, options: Any) -> None:
     """Figures, report and a word on where they are, from the first process."""
     if os.environ.get("RANK", "0") != "0":
         return
+    found = examine(run, options.data_dir)
+    tell(found, run.path)
     if not options.no_report:
-        write_report(run, _evaluation(run), make_figures(run, options.data_dir))
+        write_report(run, _evaluation(run), make_figures(run, options.data_dir), found)
         print(f"report: {run.report}", file=sys.stderr)
     print(f"next:   vaekit evaluate {run.path}", file=sys.stderr)
     if options.json:
@@ -193,7 +206,7 @@ def report_verb(parser: Parser, words: list[str]) -> None:
     parser.json("where the report is")
     options = parser.read(words)
     run = Run(options.run)
-    report = write_report(run, _evaluation(run), make_figures(run, options.data_dir))
+    report = write_report(run, _evaluation(run), make_figures(run, options.data_dir), examine(run, options.data_dir))
     if options.json:
         print_json({"report": str(report)})
     else:
