@@ -113,7 +113,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "missing file": (lambda f: ["train", "--out", "new", "--data", "a.npy"], "'a.npy' does not exist; check"),
     "another file": (
         lambda f: [*_data("a.txt.npy", IMAGES)(f)[:3], "--data", "."],
-        "data '.' is neither a .npy nor a .npz file; give one, or a name: digits",
+        "data '.' holds no images that can be read; give files that end in .jpg, .png or the like",
     ),
     "missing data folder": (
         lambda f: ["train", "--out", "new", "--data", "mnist", "--data-dir", "nowhere"],

@@ -222,7 +222,7 @@ def test_the_command_on_the_page_repeats_the_run(page, run):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_its_own_nearest(name):
     assert nearest_preset(PRESETS[name][1]) == (name, {})
-    assert command_for(PRESETS[name][1]) == f"vaekit train --preset {name} --data mnist --out runs/first-again"
+    assert command_for(PRESETS[name][1]) == f"vaekit train --preset {name} --data {PRESETS[name][1].data.data} --out runs/first-again"
 
 
 SETTINGS = {

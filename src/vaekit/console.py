@@ -192,7 +192,7 @@ def listing_text(kind: str, entries: dict[str, dict[str, Any]]) -> str:
     lines = [f"{kind} (settings with [value; allowed range]):" if has_settings else f"{kind}:"]
     for name, found in entries.items():
         lines.append(entry(name, found["help"], width))
-        lines += [entry(option, words, 24, 2 + width) for option, words in _own(kind, found).items()]
+        lines += [entry(option, words, 28, 6) for option, words in _own(kind, found).items()]
     return "\n".join(lines)
 
 

@@ -72,8 +72,9 @@ def batch_of(data: Data, key: int = 1, labels: bool = True) -> object:
 def test_batch_keeps_the_contract(binarization: str, corruption: str) -> None:
     data = Data(binarization=BINARIZATIONS[binarization](), corruption=CORRUPTIONS[corruption]())
     batch = batch_of(data)
+    assert batch.target.shape == (3, 2, 9, 7)
+    assert batch.input.shape == (3, *data.corruption.shape((2, 9, 7)))
     for images in (batch.input, batch.target):
-        assert images.shape == (3, 2, 9, 7)
         assert images.dtype == torch.float32
         assert images.min() >= 0
         assert images.max() <= 1
@@ -81,7 +82,7 @@ def test_batch_keeps_the_contract(binarization: str, corruption: str) -> None:
     assert batch.condition.tolist() == [2, 1, 1]
     assert batch.mask is None
     assert torch.equal(batch.target[1], batch.target[2])
-    assert torch.equal(batch.input[1], batch.input[2])
+    torch.testing.assert_close(batch.input[1], batch.input[2])  # blurs are products, whose sums may be ordered anew
     if data.is_binary(cases.info((2, 9, 7))):
         assert set(batch.target.unique().tolist()) == {0.0, 1.0}
     assert (corruption == "none") == torch.equal(batch.input, batch.target)
