@@ -27,8 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "runs" / "accept"
 SEEDS = (0, 1, 2)
 PUBLISHED_BETA = 1 / 128
-SHOWS = ("figures", "report.py", "report_notes.py", "report_style.py", "cli.py", "verbs.py", "image_verbs.py", "console.py",
-         "arguments.py", "repeat.py", "demo.py", "__main__.py")  # fmt: skip
+SHOWS = ("figures", "report", "commands", "doctor", "inspection", "comparison", "cli.py", "demo.py", "__main__.py")
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def test_unforeseen_errors_are_one_line(capsys: Capture, trained_run: Run, monke
     def fail(*arguments: Any, **more: Any) -> None:
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr("vaekit.verbs.evaluate", fail)
+    monkeypatch.setattr("vaekit.commands.verbs.evaluate", fail)
     answer = run(capsys, "evaluate", trained_run.path, "--json")
     assert (answer.code, answer.out) == (1, "")
     assert answer.err == "vaekit: ZeroDivisionError: two lines; set VAEKIT_DEBUG=1 to see where\n"

@@ -16,8 +16,8 @@ import cases
 from commands import Answer, good, run
 from vaekit import __version__
 from vaekit.cli import EXAMPLES, VERBS
+from vaekit.commands.console import KINDS, TABLES, evaluation_text
 from vaekit.config import flags, set_flags
-from vaekit.console import KINDS, TABLES, evaluation_text
 from vaekit.evaluation.evaluate import evaluate
 from vaekit.records import to_json
 from vaekit.runs import Run
@@ -295,5 +295,5 @@ def test_interrupt(capsys: Capture, runs: dict[str, Run], monkeypatch: pytest.Mo
     def stop(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vaekit.verbs.evaluate", stop)
+    monkeypatch.setattr("vaekit.commands.verbs.evaluate", stop)
     assert run(capsys, "evaluate", runs["mlp"].path) == Answer(130, "", "vaekit: stopped\n")

@@ -13,7 +13,7 @@ import pytest
 
 from commands import good, refused
 from vaekit.cli import VERBS
-from vaekit.console import evaluation_text
+from vaekit.commands.console import evaluation_text
 from vaekit.runs import Run
 
 Capture = pytest.CaptureFixture[str]

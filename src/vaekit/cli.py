@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from vaekit import __version__
-from vaekit.arguments import Parser
+from vaekit.commands.arguments import Parser
 from vaekit.errors import InputError, RunError, unknown
 
 VERBS = {
@@ -133,7 +133,7 @@ def _run(words: list[str]) -> int:
     if verb not in VERBS:
         kind = "option" if verb.startswith("-") else "command"
         raise unknown(kind, verb, ("--help", "--version") if kind == "option" else VERBS)
-    from vaekit import verbs  # imports torch: late, so that --help answers at once
+    from vaekit.commands import verbs  # imports torch: late, so that --help answers at once
 
     parser = Parser(verb, VERBS[verb], EXAMPLES[verb])
     result = getattr(verbs, f"{verb}_verb")(parser, rest)

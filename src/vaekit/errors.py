@@ -14,7 +14,7 @@ class RunError(RuntimeError):
     """A run failed midway for a stated reason; what it had saved is intact."""
 
 
-class Diverged(RunError):
+class DivergedError(RunError):
     """A loss or a weight became infinite or NaN."""
 
 

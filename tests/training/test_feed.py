@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import cases
 import numpy as np
 import pytest
 import torch
 
+import cases
 from vaekit.data.batches import Data
 from vaekit.data.images import Images, Splits
 from vaekit.noise import Noise
+from vaekit.runs import Run
 from vaekit.settings import configure
 from vaekit.training.engine import resolve
 from vaekit.training.feed import Resident, Streamed, feed
@@ -20,7 +21,6 @@ from vaekit.training.processes import Processes
 from vaekit.training.reporting import Silent
 from vaekit.training.train import seeded_model
 from vaekit.training.trainer import Trainer
-from vaekit.runs import Run
 
 CPU = torch.device("cpu")
 

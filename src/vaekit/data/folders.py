@@ -102,7 +102,8 @@ def _some(listing: Listing) -> Contents:
     if not contents.entries:
         found = f": {left_out(contents.odd)}" if contents.odd else ""
         raise InputError(
-            f"data {str(listing.path)!r} holds no images that can be read{found}; give files that end in .jpg, .png or the like"
+            f"data {str(listing.path)!r} holds no images that can be read{found}; "
+            "give files that end in .jpg, .png or the like"
         )
     return contents
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaekit.comparison import Contestant
+from vaekit.comparison.compare import Contestant
 from vaekit.data.batches import Batch
 from vaekit.errors import InputError
 from vaekit.evaluation.restoration import as_target

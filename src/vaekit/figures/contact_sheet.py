@@ -10,8 +10,8 @@ from torch import Tensor
 from vaekit.figures.basics import FigureFile
 from vaekit.figures.sheets import columns_that_fit, sheet
 from vaekit.figures.style import Drawn, save, shorten, style
-from vaekit.inspection import Inspection
-from vaekit.inspection_album import Album
+from vaekit.inspection.album import Album
+from vaekit.inspection.inspect import Inspection
 
 _MOST_ROWS = 12
 _PAIR_ROWS = 10

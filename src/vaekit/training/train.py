@@ -17,7 +17,7 @@ from vaekit.data.images import DataInfo, Splits
 from vaekit.data.sources import is_path
 from vaekit.data.splits import load_splits
 from vaekit.doctor.watch import Attendant
-from vaekit.errors import Diverged, InputError
+from vaekit.errors import DivergedError, InputError
 from vaekit.fit import check_fit
 from vaekit.models.table import Model
 from vaekit.noise import seeded
@@ -149,7 +149,7 @@ def _train(run: Run, splits: Splits, processes: Processes, observer: Observer | 
         trainer = Trainer(run, splits, model, processes, device, told)
         try:
             trainer.fit()
-        except Diverged as failure:
+        except DivergedError as failure:
             if processes.first:
                 run.note_failure(str(failure))
             raise

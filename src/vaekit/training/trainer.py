@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vaekit.data.batches import Order
 from vaekit.data.images import Images, Splits
-from vaekit.errors import Diverged, InputError, RunError
+from vaekit.errors import DivergedError, InputError, RunError
 from vaekit.models.table import Model
 from vaekit.networks.layers import on_device
 from vaekit.noise import seed_key, seeded
@@ -225,7 +225,7 @@ class Trainer:
         if bad >= 0 or not finite:
             what = f"the loss became infinite or NaN at step {bad}" if bad >= 0 else "a weight became infinite or NaN"
             advice = "lower --learning-rate, or set --gradient-clip, --warmup or --precision float32"
-            raise Diverged(f"{what}; {advice}")
+            raise DivergedError(f"{what}; {advice}")
         if self.processes.first and self.progress.summed:
             self.observer.step(self.progress, self.total_steps, self._means(), self._images_per_second())
 

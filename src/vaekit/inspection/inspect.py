@@ -21,11 +21,11 @@ from vaekit.data.images import DataInfo
 from vaekit.data.sizing import Opening
 from vaekit.data.sources import is_array, is_path
 from vaekit.data.splits import open_data, split
-from vaekit.inspection_advice import advise, warn
-from vaekit.inspection_album import Album, Values, album_of, tracked
-from vaekit.inspection_duplicates import LEAST_DETAIL, describe, detail_correlation, near_duplicates
-from vaekit.inspection_files import survey
-from vaekit.inspection_text import SPLITS
+from vaekit.inspection.advice import advise, warn
+from vaekit.inspection.album import Album, Values, album_of, tracked
+from vaekit.inspection.duplicates import LEAST_DETAIL, describe, detail_correlation, near_duplicates
+from vaekit.inspection.files import survey
+from vaekit.inspection.text import SPLITS
 
 EVEN = 0.01  # standard deviation of an image, of 1, up to which it shows nearly nothing
 FAR_OUT = 3.0  # Tukey's outer fences: so many interquartile ranges beyond the quartiles

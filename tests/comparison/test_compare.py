@@ -15,8 +15,8 @@ from PIL import Image
 
 import vaekit
 from commands import good, refused
-from vaekit.comparison import QUANTITIES, compare, paired, spreads
-from vaekit.comparison_text import comparison_page, comparison_text, reasons, verdict
+from vaekit.comparison.compare import QUANTITIES, compare, paired, spreads
+from vaekit.comparison.text import comparison_page, comparison_text, reasons, verdict
 from vaekit.errors import InputError
 from vaekit.figures.basics import FigureFile
 from vaekit.runs import Run

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaekit.arguments import Parser
+from vaekit.commands.arguments import Parser
 from vaekit.data.decode import ENDINGS, Rule, UnreadableError, decode
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images

@@ -16,9 +16,9 @@ from vaekit import __version__
 from vaekit.config import Flag, flags
 from vaekit.doctor.findings import Examination
 from vaekit.figures.basics import FigureFile, best_epoch
-from vaekit.repeat import as_text, nearest_preset, repeat_command
-from vaekit.report_notes import MEASURES, notes, number
-from vaekit.report_style import CSS
+from vaekit.report.notes import MEASURES, notes, number
+from vaekit.report.repeat import as_text, nearest_preset, repeat_command
+from vaekit.report.style import CSS
 from vaekit.runs import Run, write_atomically
 from vaekit.settings import PRESETS, Config, preset
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from vaekit.arguments import Parser
-from vaekit.comparison import compare
-from vaekit.comparison_text import comparison_page, comparison_text
-from vaekit.console import progress
+from vaekit.commands.arguments import Parser
+from vaekit.commands.console import progress
+from vaekit.comparison.compare import compare
+from vaekit.comparison.text import comparison_page, comparison_text
 from vaekit.errors import InputError
 from vaekit.evaluation.evaluate import DEFAULT_SAMPLES
 from vaekit.records import print_json, to_json

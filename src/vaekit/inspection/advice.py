@@ -29,7 +29,7 @@ class Advice:
 
 
 def advise(record: dict[str, Any]) -> list[Advice]:
-    """Suggestions for the record of `vaekit.inspection.inspect`, the most important first."""
+    """Suggestions for the record of `vaekit.inspection.inspect.inspect`, the most important first."""
     return [_preset(record), *_likelihood(record), *_size(record), *_condition(record), *_validation(record)]
 
 

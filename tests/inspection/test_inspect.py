@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
 from test_inspection_duplicates import as_jpeg, photographs
+
 from vaekit.config import set_flags
 from vaekit.data.batches import Data
 from vaekit.data.sources import load
-from vaekit.inspection import Inspection, inspect
-from vaekit.inspection_text import inspection_text
+from vaekit.inspection.inspect import Inspection, inspect
+from vaekit.inspection.text import inspection_text
 from vaekit.records import to_json
 from vaekit.settings import preset
 

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from vaekit.arguments import Parser, entry, facts, limits, screen_width
+from vaekit.commands.arguments import Parser, entry, facts, limits, screen_width
 from vaekit.config import Flag, flags
 from vaekit.data.binarization import BINARIZATIONS
 from vaekit.data.corruptions import CORRUPTIONS
@@ -20,7 +20,7 @@ from vaekit.objectives.schedules import BETA_SCHEDULES
 from vaekit.objectives.table import OBJECTIVES
 from vaekit.probability.latents import POSTERIORS, PRIORS
 from vaekit.probability.likelihoods import LIKELIHOODS
-from vaekit.report_notes import MEASURES
+from vaekit.report.notes import MEASURES
 from vaekit.settings import PRESETS, Config
 from vaekit.tables import Table
 

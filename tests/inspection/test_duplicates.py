@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.fft import dctn
 from torch import Tensor
 
-from vaekit import inspection_duplicates as duplicates
-from vaekit.inspection_duplicates import (
+from vaekit.inspection import duplicates
+from vaekit.inspection.duplicates import (
     LEAST_DETAIL,
     describe,
     detail_correlation,

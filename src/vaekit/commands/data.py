@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vaekit.arguments import Parser
+from vaekit.commands.arguments import Parser
+from vaekit.commands.console import setting_row
 from vaekit.config import flags, set_flags
-from vaekit.console import setting_row
 from vaekit.data.batches import Data
 from vaekit.data.download import data_folder
 from vaekit.data.sizing import LiveLine
@@ -37,8 +37,8 @@ def inspect_verb(parser: Parser, words: list[str]) -> None:
     given = {name: value for name, value in vars(options).items() if name in named and value is not None}
     data: Data = set_flags(Data(), given)
     out = None if options.out is None else _folder(options.out)
-    from vaekit.inspection import inspect  # both imported late: other verbs need neither
-    from vaekit.inspection_text import inspection_text
+    from vaekit.inspection.inspect import inspect  # both imported late: other verbs need neither
+    from vaekit.inspection.text import inspection_text
 
     found = inspect(data, data_folder(options.data_dir), LiveLine())
     if out is not None:

@@ -6,7 +6,7 @@ import re
 import textwrap
 from typing import Any
 
-from vaekit.arguments import entry, screen_width
+from vaekit.commands.arguments import entry, screen_width
 
 _HEAD = 20
 _MOST_CLASSES = 12
@@ -17,7 +17,7 @@ _CHANNELS = {1: ("grey",), 2: ("grey", "second"), 3: ("red", "green", "blue"), 4
 
 
 def inspection_text(record: dict[str, Any]) -> str:
-    """The record of `vaekit.inspection.inspect`, to read."""
+    """The record of `vaekit.inspection.inspect.inspect`, to read."""
     parts = [_heading(record), _splits(record), _files(record), _values(record), _classes(record), _attributes(record)]
     parts += [_findings(record), _suggestions(record)]
     return "\n\n".join("\n".join(part) for part in parts if part)

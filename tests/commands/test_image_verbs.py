@@ -103,7 +103,10 @@ def test_own_images(capsys: Capture, folder: Path, runs: dict[str, Run], digits:
                 np.testing.assert_allclose(own, expected, atol=1e-6)
             assert own.shape[1:] == (8, 8, 1)
     sentence = refused(capsys, "reconstruct", runs["cvae-onehot"].path, "--images", "own.npy", "--out", "x.png")
-    assert sentence == "--images 'own.npy': the model is conditional; give a .npz with images and labels"
+    assert (
+        sentence
+        == "--images 'own.npy': the model is conditional; give a .npz with images and labels, or a folder for each class"
+    )
     np.savez("own.npz", images=pixels, labels=np.arange(6) + 7)
     sentence = refused(capsys, "reconstruct", runs["cvae-onehot"].path, "--images", "own.npz", "--out", "x.png")
     assert sentence == "--images 'own.npz': label 12 is out of range; the model knows 0 to 9"

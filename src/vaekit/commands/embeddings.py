@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.torch import save
 from torch import Tensor
 
-from vaekit.arguments import Parser
+from vaekit.commands.arguments import Parser
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
 from vaekit.models.table import Model

@@ -12,24 +12,24 @@ from typing import Any
 
 import torch
 
-from vaekit.arguments import Parser
-from vaekit.comparison_verb import compare_verb
+from vaekit.commands.arguments import Parser
+from vaekit.commands.compare import compare_verb
+from vaekit.commands.console import KINDS, evaluation_text, list_kinds, listing, listing_text, progress, train_help
+from vaekit.commands.data import inspect_verb
+from vaekit.commands.doctor import doctor_verb, tell
+from vaekit.commands.embeddings import embeddings_verb
+from vaekit.commands.images import denoise_verb, reconstruct_verb, sample_verb
+from vaekit.commands.walks import interpolate_verb, traverse_verb
 from vaekit.config import every_flag, set_flags
-from vaekit.console import KINDS, evaluation_text, list_kinds, listing, listing_text, progress, train_help
-from vaekit.data_verbs import inspect_verb
 from vaekit.doctor.examine import examine
-from vaekit.doctor_verb import doctor_verb, tell
-from vaekit.embedding_verb import embeddings_verb
 from vaekit.errors import InputError, RunError, unknown
 from vaekit.evaluation.evaluate import DEFAULT_SAMPLES, evaluate
 from vaekit.figures import make_figures
-from vaekit.image_verbs import denoise_verb, reconstruct_verb, sample_verb
 from vaekit.records import print_json, to_json
-from vaekit.report import write_report
+from vaekit.report.page import write_report
 from vaekit.runs import Run, write_atomically
 from vaekit.settings import PRESETS, Config, preset
 from vaekit.training.train import resume, train
-from vaekit.walk_verbs import interpolate_verb, traverse_verb
 
 __all__ = [
     "compare_verb",

@@ -20,9 +20,9 @@ from vaekit.config import flags
 from vaekit.doctor.findings import Examination, Finding
 from vaekit.errors import InputError
 from vaekit.figures import FigureFile, make_figures
-from vaekit.repeat import as_text, differences, nearest_preset, repeat_command
-from vaekit.report import write_report
-from vaekit.report_notes import notes, number
+from vaekit.report.notes import notes, number
+from vaekit.report.page import write_report
+from vaekit.report.repeat import as_text, differences, nearest_preset, repeat_command
 from vaekit.runs import Run
 from vaekit.settings import PRESETS, configure
 
@@ -222,7 +222,10 @@ def test_the_command_on_the_page_repeats_the_run(page, run):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_its_own_nearest(name):
     assert nearest_preset(PRESETS[name][1]) == (name, {})
-    assert command_for(PRESETS[name][1]) == f"vaekit train --preset {name} --data {PRESETS[name][1].data.data} --out runs/first-again"
+    assert (
+        command_for(PRESETS[name][1])
+        == f"vaekit train --preset {name} --data {PRESETS[name][1].data.data} --out runs/first-again"
+    )
 
 
 SETTINGS = {
@@ -270,7 +273,7 @@ def test_many_processes_are_started_as_many():
 
 
 def test_what_no_settings_reach_is_said(monkeypatch):
-    monkeypatch.setattr("vaekit.repeat.differences", lambda name, config: None)
+    monkeypatch.setattr("vaekit.report.repeat.differences", lambda name, config: None)
     with pytest.raises(InputError, match="cannot be reached"):
         nearest_preset(PRESETS["conv"][1])
 
@@ -329,7 +332,10 @@ def test_numbers_that_do_not_exist_make_no_notes():
 def test_the_doctors_findings_are_a_section_of_their_own(run, evaluation, figures):
     finding = Finding("name", "illness", "It is <ill>.", "Seen in 3 numbers.", "Set --beta 1.", "latents 2-4")
     text = read(write_report(run, evaluation, figures, Examination((finding,), ("dead units",)))).text
-    assert "Doctor Illness: It is <ill>. Seen in 3 numbers. Set --beta 1. (latents 2-4) Also looked at: dead units." in text
+    assert (
+        "Doctor Illness: It is <ill>. Seen in 3 numbers. Set --beta 1. (latents 2-4) Also looked at: dead units."
+        in text
+    )
     healthy = read(write_report(run, evaluation, figures, Examination((), ("dead units",)))).text
     assert "Doctor No illness was found: dead units." in healthy
     assert "Doctor" not in read(write_report(run, evaluation, figures)).text

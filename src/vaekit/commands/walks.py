@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaekit.arguments import Parser
+from vaekit.commands.arguments import Parser
+from vaekit.commands.images import inputs_of, writer
 from vaekit.data.batches import Batch
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
 from vaekit.generation import class_index, corners, encode, interpolate, prior_spread, traverse
-from vaekit.image_verbs import inputs_of, writer
 from vaekit.models.table import Model
 from vaekit.storage import load_model
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from vaekit.arguments import screen_width
-from vaekit.comparison import QUANTITIES
+from vaekit.commands.arguments import screen_width
+from vaekit.comparison.compare import QUANTITIES
 from vaekit.figures.basics import FigureFile
-from vaekit.report_style import CSS
+from vaekit.report.style import CSS
 
 HEADS = {
     "elbo_nats": "ELBO",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from vaekit.arguments import Parser
+from vaekit.commands.arguments import Parser
 from vaekit.doctor.examine import examine
 from vaekit.doctor.findings import Examination, in_a_line, in_words, several
 from vaekit.records import print_json
