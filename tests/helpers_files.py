@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 
 def saved(image: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
@@ -75,3 +77,23 @@ def special_tar(path: Path) -> Path:
         info.size = 4
         tar.addfile(info, io.BytesIO(b"good"))
     return path
+
+
+def photographs(count: int, side: int = 32, seed: int = 0) -> Tensor:
+    """Images (n, 3, side, side) in [0, 1] with the spectrum of photographs: amplitude falls as one over frequency."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)
+    falling = 1 / np.maximum(np.hypot(rows, columns), 1 / side)
+    shape = (count, 3, side, side // 2 + 1)
+    spectrum = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) * falling
+    spectrum[:, 1:] = 0.4 * spectrum[:, 1:] + spectrum[:, :1]  # channels go together
+    images = np.fft.irfft2(spectrum, (side, side))
+    images = images / images.std((1, 2, 3), keepdims=True)
+    return torch.from_numpy((0.5 + 0.18 * images).clip(0, 1)).float()
+
+
+def as_jpeg(image: Tensor, quality: int) -> Tensor:
+    """A colour image (3, height, width) in [0, 1] after a journey through JPEG."""
+    file = io.BytesIO()
+    Image.fromarray((image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)).save(file, "JPEG", quality=quality)
+    return torch.from_numpy(np.asarray(Image.open(file)).copy()).permute(2, 0, 1).float() / 255

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_inspection_duplicates import photographs
 
+from helpers_files import photographs
 from vaekit.data.batches import Data
 from vaekit.figures.contact_sheet import contact_sheet, duplicate_sheet, inspection_figures
 from vaekit.figures.style import png, style

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_inspection_duplicates import as_jpeg, photographs
 
+from helpers_files import as_jpeg, photographs
 from vaekit.config import set_flags
 from vaekit.data.batches import Data
 from vaekit.data.sources import load

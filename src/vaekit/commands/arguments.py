@@ -173,7 +173,8 @@ class Parser(argparse.ArgumentParser):
         """What to say of a word that no argument takes."""
         if word.startswith("-"):
             option = word.split("=")[0]
-            if self.prog != "vaekit train" and option in _training_options():
+            of_a_run = any(action.dest == "run" for action in self._actions)
+            if of_a_run and option in _training_options():
                 return InputError(
                     f"option {option!r} is a setting of vaekit train, not of {self.prog}; "
                     "a run keeps those it began with"

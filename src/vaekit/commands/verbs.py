@@ -106,7 +106,7 @@ def _finish(run: Run, options: Any) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     found = examine(run, options.data_dir)
-    tell(found, run.path)
+    tell(found, run)
     if not options.no_report:
         write_report(run, _evaluation(run), make_figures(run, options.data_dir), found)
         print(f"report: {run.report}", file=sys.stderr)

@@ -92,7 +92,7 @@ def _overfitting(records: Records, config: Config) -> Iterator[Finding]:
     turns = [abs(a - 2.0 * b + c) for a, b, c in zip(late, late[1:], late[2:], strict=False)]
     margin = max(_DROP * abs(val[best]), _DROP_OF_GAIN * (val[best] - val[0]), 3.0 * median(turns) if turns else 0.0)
     numbers = {"best_epoch": epochs[best], "best_elbo_nats": val[best], "last_elbo_nats": val[-1]}
-    if val[best] - val[-1] > margin and train[-1] > train[best]:
+    if val[best] - val[-1] > margin and train[-1] > train[best] and _loss_rose(records, epochs[best]):
         kept = config.training.select_best
         keeping = f"the weights of epoch {epochs[best]} were kept" if kept else "the last weights were kept"
         stop = "Stop there with --patience 5" if kept else "Keep the best weights with --select-best --patience 5"
@@ -118,6 +118,19 @@ def _overfitting(records: Records, config: Config) -> Iterator[Finding]:
             f"epoch {epochs[-1]}",
             {**numbers, "gap_nats": gap},
         )
+
+
+def _loss_rose(records: Records, epoch: int) -> bool:
+    """Whether the validation loss, too, is worse at the end than in an epoch; True where the two do not compare.
+
+    With a small beta the ELBO may fall for good reason: training trades rate, which costs it little, for distortion.
+    """
+    last = records[-1]
+    then = next(record for record in records if record["epoch"] == epoch)
+    if len(steady([then, last])) < 2:
+        return True
+    losses = [(record["val"] or {}).get("loss") for record in (then, last)]
+    return None in losses or losses[1] > losses[0]
 
 
 def steady(records: Records) -> Records:

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import struct
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from vaekit import __version__
 from vaekit.config import Flag, flags
@@ -22,6 +25,7 @@ from vaekit.report.style import CSS
 from vaekit.runs import Run, write_atomically
 from vaekit.settings import PRESETS, Config, preset
 
+_LARGE_PICTURE = 400_000  # bytes of a PNG; photographs make larger ones, and a report holds a dozen
 _SECTIONS = {
     "data": "Data",
     "model": "Model",
@@ -120,6 +124,8 @@ def _tiles(run: Run, numbers: dict[str, Any], measure: str, records: Sequence[di
     add("Active units", "active_units", f"of {dimensions} latents", "whose mean differs between images")
     before = number(numbers.get("input_psnr_db"))
     add("Restored PSNR", "psnr_db", "dB", f"against the clean image; {before} dB before restoring")
+    similar = number(numbers.get("input_ssim"), 3)
+    add("Restored SSIM", "ssim", "of at most 1", f"structural similarity to the clean image; {similar} before", 3)
     if records:
         last = records[-1]
         trained = f"{number(last['seconds'], 1)} s of training in all, on {escape(run.resolved.device)}"
@@ -181,13 +187,23 @@ def _doctor(examination: Examination | None) -> str:
 def _figure(order: int, figure: FigureFile) -> str:
     content = figure.path.read_bytes()
     width, height = struct.unpack(">II", content[16:24])  # of a PNG, drawn with two pixels for each CSS pixel
+    kind = "png"
+    if len(content) > _LARGE_PICTURE:
+        kind, content = "webp", _as_webp(content)
     code = base64.b64encode(content).decode()
     return (
         "<figure><div class=frame>"
-        f'<img src="data:image/png;base64,{code}" width="{width // 2}" height="{height // 2}" '
+        f'<img src="data:image/{kind};base64,{code}" width="{width // 2}" height="{height // 2}" '
         f'alt="{escape(figure.title)}" style="--wide:{min(width // 2, 620)}px"></div>'
         f"<figcaption><b>Figure {order}.</b> {escape(figure.caption)}</figcaption></figure>"
     )
+
+
+def _as_webp(content: bytes) -> bytes:
+    """A picture many times smaller, with losses that the eye hardly finds; the PNG beside the report has none."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(content)).convert("RGB").save(file, "WEBP", quality=90, method=2)
+    return file.getvalue()
 
 
 def _details(title: str, content: str) -> str:
