@@ -11,36 +11,50 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vaekit.comparison.compare import compare
+    from vaekit.doctor.examine import examine
     from vaekit.evaluation.evaluate import evaluate
-    from vaekit.generation import denoise, interpolate, reconstruct, sample
+    from vaekit.evaluation.restoration_table import restoration_table
+    from vaekit.generation import denoise, interpolate, reconstruct, sample, traverse
+    from vaekit.inspection.inspect import inspect
     from vaekit.settings import configure, preset
     from vaekit.storage import load_model
     from vaekit.training.train import resume, train
 
 _HOMES = {
+    "compare": "comparison.compare",
     "configure": "settings",
     "denoise": "generation",
     "evaluate": "evaluation.evaluate",
+    "examine": "doctor.examine",
+    "inspect": "inspection.inspect",
     "interpolate": "generation",
     "load_model": "storage",
     "preset": "settings",
     "reconstruct": "generation",
+    "restoration_table": "evaluation.restoration_table",
     "resume": "training.train",
     "sample": "generation",
     "train": "training.train",
+    "traverse": "generation",
 }
 __all__ = [
     "__version__",
+    "compare",
     "configure",
     "denoise",
     "evaluate",
+    "examine",
+    "inspect",
     "interpolate",
     "load_model",
     "preset",
     "reconstruct",
+    "restoration_table",
     "resume",
     "sample",
     "train",
+    "traverse",
 ]
 
 
