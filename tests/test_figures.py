@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import vaekit
@@ -399,6 +400,27 @@ def test_curves_show_what_was_recorded(runs):
         lines = [line for line in axes.get_lines() if len(line.get_xdata()) == 3]
         assert len(lines) == 2
         assert all(list(line.get_xdata()) == [1, 2, 3] for line in lines)
+
+
+@pytest.mark.parametrize("losses", [(3.0, 1.0), (22450.0, 19300.0), (-5200.0, -8900.0)])
+def test_the_curves_labels_stay_apart(losses):
+    """Whatever the number of digits, nothing leaves the figure and a label ends before the next panel's numbers."""
+
+    class Recorded:
+        def metrics(self):
+            parts = [{"loss": loss, "rate_nats": 5.0, "distortion_nats": loss, "elbo_nats": -loss} for loss in losses]
+            return [{"epoch": epoch, "train": part, "val": part} for epoch, part in enumerate(parts, 1)]
+
+    with style():
+        figure = loss_curves(Recorded()).figure
+        FigureCanvasAgg(figure).draw()
+        assert figure.axes[0].yaxis.label.get_window_extent().x0 >= 0
+        boxes = [[text.get_window_extent() for text in axes.texts] for axes in figure.axes]
+        edges = [min(tick.get_window_extent().x0 for tick in axes.get_yticklabels()) for axes in figure.axes]
+    ends = [max(box.x1 for box in panel) for panel in boxes]
+    assert ends[0] < edges[1]
+    assert ends[1] < edges[2]
+    assert ends[2] <= figure.bbox.x1
 
 
 def test_a_plain_autoencoder_has_no_rate_panel():

@@ -36,7 +36,7 @@ def _nearest(word: str, names: Iterable[str]) -> str | None:
 
 
 def unknown(what: str, value: str, known: Iterable[str], more: str = "") -> InputError:
-    """An error for a name that is not in a list, with the nearest name that is, or else all of them.
+    """An error for a name that is not in a list, with the nearest name that is, or else the first of them.
 
     Near are names that share most letters in order, all letters in disorder, the beginning, or the initials;
     capitals and leading dashes do not count, and numbers are near to nothing. Of a list too long to read,
@@ -44,6 +44,8 @@ def unknown(what: str, value: str, known: Iterable[str], more: str = "") -> Inpu
 
     >>> str(unknown("preset", "cvae-onehto", ["mlp", "cvae-onehot"]))
     "preset 'cvae-onehto' is unknown; did you mean 'cvae-onehot'?"
+    >>> str(unknown("class", "x", [f"person-{number}" for number in range(371)]))[-35:]
+    'person-18, person-19, or 351 others'
     """
     names = {name.lstrip("-").lower(): name for name in known}
     word = str(value).lstrip("-").lower()
@@ -53,5 +55,7 @@ def unknown(what: str, value: str, known: Iterable[str], more: str = "") -> Inpu
     elif more and len(names) > _MOST_SHOWN:
         hint = f"see {more}"
     else:
-        hint = "choose from " + ", ".join(names.values())
+        rest = len(names) - _MOST_SHOWN
+        some = list(names.values())[:_MOST_SHOWN] + ([f"or {rest:,} others"] if rest > 0 else [])
+        hint = "choose from " + ", ".join(some)
     return InputError(f"{what} {str(value)!r} is unknown; {hint}")

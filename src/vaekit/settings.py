@@ -34,7 +34,9 @@ class Training:
     decay: Literal["cosine", "none"] = leaf("cosine", "how the learning rate falls after the warm-up: cosine or none")
     adam_epsilon: float = leaf(1e-7, "Adam's epsilon", gt=0, le=1)
     gradient_clip: float | None = leaf(None, "largest norm of the gradient (none: not clipped)", gt=0)
-    select_best: bool = leaf(True, "keep the weights of the best validation ELBO, where images are held out")
+    select_best: bool = leaf(
+        True, "keep the weights of the best validation ELBO, where images are held out; not while a schedule runs"
+    )
     ema_decay: float | None = leaf(
         None, "average the weights with this decay for validation and the final model (none: do not)", ge=0, lt=1
     )
@@ -107,7 +109,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         ),
     ),
     "faces": (
-        "faces of 64x64 pixels, split by person: five levels of convolutions, 128 latents",
+        "faces of 64x64 pixels: four levels of convolutions, 128 latents",
         Config(
             data=Data(data="faces", sizing=Sizing(image_size=64)),
             model=VAEConfig(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def array(capsys: Capture, *words: object) -> np.ndarray:
     """The images that a verb writes, (n, height, width, channels)."""
     good(capsys, *words, "--out", "images.npy")
     return np.load("images.npy")
+
+
+def test_own_files(capsys: Capture, folder: Path, runs: dict[str, Run], named: Path) -> None:
+    """A model that reads no labels takes folders of any names; a single file is read without a warning."""
+    for name in ("red", "zero"):
+        Path("own", name).mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), 100, np.uint8)).save(f"own/{name}/a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(array(capsys, "reconstruct", runs["mlp"].path, "--images", "own/red/a.png")) == 1
+    assert len(array(capsys, "reconstruct", runs["mlp"].path, "--images", "own")) == 2
+    sentence = refused(capsys, "reconstruct", named, "--images", "own", "--out", "x.png")
+    assert sentence.startswith("--images 'own': class 'red' is unknown; ")
 
 
 @pytest.mark.parametrize("name", ["mlp", "cvae-onehot"])

@@ -189,3 +189,9 @@ def test_the_fingerprint_follows_from_all_that_a_set_holds() -> None:
     assert len(set(sums)) == len(sums)
     viewed = Images(torch.cat([pixels.flip(0), pixels]), rows=torch.tensor([2, 3]))
     assert checksum(viewed) == checksum(plain)
+
+
+def test_a_part_of_a_set_is_spread_over_it() -> None:
+    images = Images(torch.zeros(10, 1, 1, 1, dtype=torch.uint8), torch.arange(10))
+    assert images.spread(4).labels.tolist() == [0, 2, 5, 7]
+    assert images.spread(10) is images is images.spread(99) is images.spread(None)

@@ -30,7 +30,7 @@ def test_digits_are_scikit_learns() -> None:
 
 
 def test_unknown_names_are_answered_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^data set 'mnits' is unknown; did you mean 'mnist'\?$"):
+    with pytest.raises(InputError, match=r"^data set, file or folder 'mnits' is unknown; did you mean 'mnist'\?$"):
         load("mnits", None)
     (tmp_path / "photos").mkdir()
     with pytest.raises(InputError, match="photos"):

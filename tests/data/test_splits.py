@@ -12,7 +12,7 @@ import vaekit.data.splits as splits_module
 from vaekit.data.batches import Data
 from vaekit.data.images import Images, Splits
 from vaekit.data.sources import Loaded, load
-from vaekit.data.splits import load_splits
+from vaekit.data.splits import load_splits, split
 from vaekit.errors import InputError
 
 
@@ -152,3 +152,29 @@ def test_attributes_are_described_by_what_is_known_of_the_training_images(monkey
     assert info.attribute_names == ("age", "same")
     assert info.attribute_means == (2.0, 5.0)
     assert info.attribute_scales == (1.0, 1.0)  # the second does not vary: divided by nothing
+
+
+def test_a_limit_takes_of_every_class_of_images_in_the_order_of_their_names() -> None:
+    """Folders are read class after class: the first images of training would be one class alone."""
+    pixels = torch.arange(200, dtype=torch.uint8)[:, None, None, None].expand(200, 4, 4, 1).clone()
+    loaded = Loaded(Images(pixels, torch.arange(200) // 50), None, tuple("abcd"), names=[f"{n}" for n in range(200)])
+    few = split(Data(data="x", train_limit=40), loaded)
+    assert len(few.train) == few.info.num_train == 40
+    assert few.train.labels.bincount(minlength=4).min() >= 4
+    again = split(Data(data="x", train_limit=40), loaded)
+    assert torch.equal(again.train.pixels, few.train.pixels)
+    whole = split(Data(data="x"), loaded)
+    assert set(few.train.pixels[:, 0, 0, 0].tolist()) <= set(whole.train.pixels[:, 0, 0, 0].tolist())
+    everything = split(Data(data="x", train_limit=1000), loaded)
+    assert torch.equal(everything.train.pixels, whole.train.pixels)
+
+
+def test_one_group_that_holds_everything_is_refused_for_what_it_is() -> None:
+    loaded = Loaded(
+        Images(torch.zeros(30, 4, 4, 1, dtype=torch.uint8)), None, groups=torch.zeros(30, dtype=torch.int64)
+    )
+    with pytest.raises(InputError) as refusal:
+        split(Data(data="x", group_by="folder"), loaded)
+    assert str(refusal.value) == (
+        "--group-by folder: all 30 images of 'x' are of one group, which would be the test images; choose none"
+    )

@@ -13,7 +13,7 @@ import vaekit
 from commands import good
 from helpers_run import interrupted_at
 from vaekit.doctor.examine import examine
-from vaekit.doctor.findings import Examination
+from vaekit.doctor.findings import Examination, span
 from vaekit.errors import RunError
 from vaekit.runs import Run
 from vaekit.training.reporting import Silent
@@ -116,6 +116,8 @@ def test_spare_latents_are_only_remarked(tmp_path: Path):
     assert seen(found) == {}
     (spare,) = [finding for finding in found.findings if finding.name == "spare-latents"]
     assert 1 < len(spare.numbers["spare"]) < 15
+    numbers = [latent + 1 for latent in spare.numbers["spare"]]  # as figures count them
+    assert spare.concerns == f"spare latents {span(numbers)}"
     rates = spare.numbers["rates_nats"]
     assert sorted(spare.numbers["spare"]) == [i for i, rate in enumerate(rates) if rate < 0.02]
 

@@ -147,3 +147,14 @@ def test_wrong_words_with_and_without_the_table(capsys: Capture, runs: dict[str,
     assert sentence == "--out 'x.png': the table measures a split and is printed; leave --out out"
     sentence = refused(capsys, "denoise", path, "--table", "--corruptions", "jpg:3")
     assert sentence == "--corruptions: 'jpg' is unknown; did you mean 'jpeg'?"
+
+
+def test_parameters_are_chosen_on_images_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of a folder lie class after class: here the first half is flat, and only the others decide."""
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.full((30, 16, 16, 1), 0.5)
+    checks = (torch.rand(30, 16, 16, 1, generator=generator) > 0.5).float()
+    images, data = Images(torch.cat([flat, checks])), Data(corruption=GaussianNoise(0.05))
+    monkeypatch.setattr(module, "_CHOOSE_ON", 30)
+    chosen = Methods.choose(data, images).chosen
+    assert chosen["gaussian"] < Methods.choose(data, Images(flat)).chosen["gaussian"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from helpers_files import as_jpeg, photographs
 from vaekit.config import set_flags
 from vaekit.data.batches import Data
 from vaekit.data.sources import load
+from vaekit.inspection.advice import advise
 from vaekit.inspection.inspect import Inspection, inspect
 from vaekit.inspection.text import inspection_text
 from vaekit.records import to_json
@@ -166,6 +168,28 @@ def test_a_folder_is_described_by_its_files(folder: Path, tmp_path: Path, monkey
     text = inspection_text(record)
     assert "cats/strip.jpg (96x20)" in text
     assert "dogs/broken.jpg (" in text
+
+
+def test_a_folder_of_few_images_each_may_be_of_persons(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("VAEKIT_CACHE", str(tmp_path))
+    record = inspect(str(folder)).record
+    assert "--group-by" not in {advice.option for advice in advise(record)}
+    for entry in record["classes"]:
+        entry["num_images"] = {"train": 2}
+    assert [advice.value for advice in advise(record) if advice.option == "--group-by"] == ["folder"]
+
+
+def test_notes_stand_on_lines_of_their_own(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A truncated file, whose header is whole, counts as left out; no other number contradicts it."""
+    monkeypatch.setenv("VAEKIT_CACHE", str(tmp_path))
+    shutil.copytree(folder, tmp_path / "own")
+    whole = (folder / "cats" / "05.jpg").read_bytes()
+    (tmp_path / "own" / "cats" / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    record = inspect(str(tmp_path / "own")).record
+    assert len(record["notes"]) > 1
+    lines = inspection_text(record).splitlines()
+    assert any(line.startswith("2 of 44 files were left out: ") for line in lines)
+    assert sum("left out" in line for line in lines) == 1
 
 
 def test_images_from_files_are_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,16 @@ WALLS = {
     "free-bits": {"objective": "free-bits", "free-bits": 0.5, "ema-decay": 0.9},
     "capacity": {"objective": "capacity", "capacity-epochs": 2},
     "batch-normalization": {"network": "residual", "widths": "4,8", "normalization": "batch", "hidden": None},
+    "settled": {
+        "network": "residual",
+        "widths": "4,8",
+        "normalization": "batch",
+        "hidden": None,
+        "ema-decay": 0.9,
+        "likelihood": "optimal-gaussian",
+        "learning-rate": 1e-3,
+    },
+    "optimal-variance": {"likelihood": "optimal-gaussian", "select-best": "false", "binarization": "dequantize"},
     "label-dropout": {"conditioning": "embedding", "label-dropout": 0.3},
     "moving-codebook": {"model": "wall-quantized", "objective": "wall-reconstruction", "hidden": None},
 }

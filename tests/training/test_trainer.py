@@ -19,6 +19,7 @@ from vaekit.config import leaf
 from vaekit.data.batches import Batch
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError, RunError
+from vaekit.figures.basics import best_epoch
 from vaekit.models.draw import Draw
 from vaekit.noise import seeded
 from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses, SinglePlayer
@@ -251,6 +252,36 @@ def test_patience_stops_so_many_epochs_after_the_best(tmp_path: Path) -> None:
     assert [record["val"]["elbo_nats"] for record in run.metrics()] == elbos[: waits.index(3) + 1]
     assert len(run.metrics()) < 20
     assert progress(run)["finished"]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"objective": "capacity", "capacity": 20.0, "capacity_epochs": 6.0},
+        {"beta": 0.01, "beta_schedule": "linear", "beta_warmup_epochs": 6.0},
+    ],
+)
+@pytest.mark.parametrize("patience", [None, 1])
+def test_nothing_is_selected_while_a_schedule_runs(
+    schedule: dict[str, Any], patience: int | None, tmp_path: Path
+) -> None:
+    """Else a capacity of 20 nats would give the weights of the first epochs, when it was nearly 0."""
+    given = {"epochs": 9, "patience": patience, "learning_rate": 0.01, "decay": "none", "latent_dim": 8, **schedule}
+    run = train(tmp_path / "run", **given)
+    records = run.metrics()
+    assert [bool(record.get("schedule_runs")) for record in records] == [
+        epoch <= 6 for epoch in range(1, len(records) + 1)
+    ]
+    assert len(records) > 7
+    elbos = {record["epoch"]: record["val"]["elbo_nats"] for record in records}
+    assert max(elbos, key=elbos.get) <= 6  # the schedule made it worse, as it was asked to
+    ended = {epoch: elbo for epoch, elbo in elbos.items() if epoch > 6}
+    assert progress(run)["best_epoch"] == max(ended, key=ended.get) == best_epoch(records)
+    short = train(tmp_path / "short", **{**given, "epochs": 4})
+    assert progress(short)["best_epoch"] is None is best_epoch(short.metrics())
+    last = train(tmp_path / "last", **{**given, "epochs": 4, "patience": None, "select_best": False})
+    for name, tensor in read_tensors(last.model, "model")[0].items():
+        assert torch.equal(tensor, read_tensors(short.model, "model")[0][name]), name
 
 
 def test_without_validation_images_the_last_weights_are_kept(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def compare_verb(parser: Parser, words: list[str]) -> None:
     )
     parser.split()
     parser.number("--importance-samples", DEFAULT_SAMPLES, "importance samples for each image: more are surer")
-    parser.number("--limit", None, "use only the first N images", most=10**9)
+    parser.number("--limit", None, "use only N images, evenly spread", most=10**9)
     parser.seed("seed of the evaluation's noise, the same for all runs")
     parser.one_of("--device", ("auto", "cpu", "cuda"), "auto", "where to compute")
     parser.data_dir()

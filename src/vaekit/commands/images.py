@@ -112,7 +112,7 @@ def denoise_verb(parser: Parser, words: list[str]) -> None:
         metavar="LIST",
         help="with --table: others to try beside the run's own, such as jpeg:10,gaussian-noise:0.2",
     )
-    parser.number("--limit", None, "with --table: use only the first N images", most=10**9)
+    parser.number("--limit", None, "with --table: use only N images, evenly spread", most=10**9)
     if "--table" in words:
         parser.optional("--out")
     options = parser.read(words)
@@ -168,10 +168,10 @@ def inputs_of(options: Any, config: Config, info: DataInfo, model: Model) -> _In
     return batch.input, batch.target, batch.condition
 
 
-def _read(given: str, folder: Path | None, config: Config, info: DataInfo) -> Images:
+def _read(given: str, folder: Path | None, config: Config, info: DataInfo, model: Model) -> Images:
     """Own images: arrays as they are; files, folders and archives brought to the shape that the model reads.
 
-    Class folders get the numbers that their names have in the model.
+    Class folders get the numbers that their names have in the model, where it reads labels.
     """
     channels, height, width = info.seen_shape
     path, resize = Path(given).expanduser(), config.data.sizing.resize
@@ -180,12 +180,12 @@ def _read(given: str, folder: Path | None, config: Config, info: DataInfo) -> Im
             pixels = decode(path.read_bytes(), Rule(height, width, 1 if channels == 1 else 3, resize))
         except UnreadableError as problem:
             raise InputError(f"--images {given!r}: cannot be read, it is {problem}; give another image") from None
-        return Images(torch.from_numpy(pixels)[None])
+        return Images(torch.from_numpy(pixels.copy())[None])
     if is_array(given) or path.suffix == ".npz":
         return load(given, folder).train
     side = height if height == width else None
     loaded = load(given, folder, Opening(Sizing(side, resize=resize, colour="grey" if channels == 1 else "rgb")))
-    if loaded.train.labels is None or not info.class_names:
+    if loaded.train.labels is None or model.num_classes is None or not info.class_names:
         return loaded.train
     for name in loaded.class_names:
         if name not in info.class_names:
@@ -196,7 +196,7 @@ def _read(given: str, folder: Path | None, config: Config, info: DataInfo) -> Im
 
 def _own_images(options: Any, config: Config, info: DataInfo, model: Model) -> _Inputs:
     named = f"--images {options.images!r}"
-    own = _read(options.images, data_folder(options.data_dir), config, info)
+    own = _read(options.images, data_folder(options.data_dir), config, info, model)
     own = own.copied(torch.arange(min(options.count, len(own))))
     images = own.unit()
     if tuple(images.shape[1:]) != info.seen_shape:

@@ -160,7 +160,7 @@ def evaluate_verb(parser: Parser, words: list[str]) -> None:
     parser.model()
     parser.split()
     parser.number("--importance-samples", DEFAULT_SAMPLES, "importance samples for each image: more are surer")
-    parser.number("--limit", None, "use only the first N images", most=10**9)
+    parser.number("--limit", None, "use only N images, evenly spread", most=10**9)
     parser.seed("seed of the evaluation's noise")
     parser.one_of("--device", ("auto", "cpu", "cuda"), "auto", "where to compute")
     parser.data_dir()

@@ -82,7 +82,7 @@ def compare(
         split: train, val or test.
         num_importance_samples: samples an image for every bound, from 1 up.
         data_dir: folder of local data sets; None reads VAEKIT_DATA.
-        limit: use only the first so many images.
+        limit: use only so many images, evenly spread over the split.
         seed: of the evaluation's noise, the same for all runs.
         device: where to compute: auto (a GPU where there is one), cpu or cuda.
         progress: called with the fraction done.
@@ -176,8 +176,7 @@ def _same_images(
         if splits.info != info:
             raise InputError(f"data {info.name!r} changed since the model was trained; restore them or train anew")
         images = splits.named(split)
-        if limit is not None:
-            images = images.select(torch.arange(min(limit, len(images))))
+        images = images.spread(limit)
         sums.append((info.shape, len(images), checksum(Images(images.pixels, rows=images.rows))))
         if sums[-1] != sums[0]:
             where = (

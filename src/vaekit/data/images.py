@@ -49,6 +49,12 @@ class Images:
             return Images(self.pixels, labels, attributes, self.inputs, self.rows[index])
         return Images(self.pixels[index], labels, attributes, _rows(self.inputs, index))
 
+    def spread(self, count: int | None) -> Images:
+        """At most `count` images, evenly spread over all: own images lie in the order of their folders. None means all."""
+        if count is None or count >= len(self):
+            return self
+        return self.select(torch.arange(count) * len(self) // count)
+
     def copied(self, index: Tensor | None = None) -> Images:
         """The images at `index` (None: all), with pixels of their own."""
         chosen = self if index is None else self.select(index)

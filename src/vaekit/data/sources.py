@@ -206,4 +206,4 @@ def load(name: str, folder: Path | None, opening: Opening | None = None) -> Load
         from vaekit.data.folders import load_folder  # imported late: it builds on this module
 
         return load_folder(path, opening)
-    raise unknown("data set", name, SOURCES)
+    raise unknown("data set, file or folder", name, SOURCES)

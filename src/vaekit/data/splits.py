@@ -65,20 +65,38 @@ def split(data: Data, loaded: Loaded) -> Splits:
     groups = _groups(data, loaded)
     if test is None:
         train, groups, test = _divide(train, groups, len(train) // 10)
+        if len(train) == 0:
+            raise InputError(
+                f"--group-by {data.group_by}: all {len(test or ())} images of {name!r} are of one group, which would be "
+                "the test images; choose none"
+            )
     if val is None:
         held_out = data.validation
         if held_out is None:
             held_out = min(DEFAULT_VALIDATION, len(train) // 10)
         if held_out >= len(train):
-            raise InputError(f"--validation: {held_out} leaves none of the {len(train)} images of {name!r} to train on")
+            raise InputError(
+                f"--validation: {held_out} leaves none of the {len(train)} images of {name!r} to train on; give fewer"
+            )
         train, groups, val = _divide(train, groups, held_out)
         if len(train) == 0:
-            raise InputError(f"--validation: {held_out} images in whole groups leave none of {name!r} to train on")
+            raise InputError(
+                f"--validation: {held_out} images in whole groups leave none of {name!r} to train on; give fewer"
+            )
     elif data.validation == 0:
         val = None
     if data.train_limit is not None:
-        train = train.select(torch.arange(min(data.train_limit, len(train))))
+        train = train.select(_some(len(train), data.train_limit, by_name=bool(loaded.names)))
     return Splits(_describe(data, loaded, train, val, test), train, val, test)
+
+
+def _some(count: int, limit: int, by_name: bool) -> Tensor:
+    """Positions of at most `limit` of `count` images: the first, or of images in the order of their names any."""
+    if not by_name or limit >= count:
+        return torch.arange(min(limit, count))
+    # by name the first images are all of the first class, or the first person
+    generator = torch.Generator().manual_seed(_SPLIT_SEED)
+    return torch.randperm(count, generator=generator)[:limit].sort().values
 
 
 def open_data(data: Data, folder: Path | None, opening: Opening) -> Loaded:

@@ -67,9 +67,11 @@ def collapse(rate: float, config: Config) -> Finding:
 
 
 def _bounds(records: Records) -> list[tuple[int, float, float]]:
-    """(epoch, training ELBO, validation ELBO) of the records that have both."""
+    """(epoch, training ELBO, validation ELBO) of the records that have both, while no schedule runs."""
     found = []
     for record in records:
+        if record.get("schedule_runs"):
+            continue
         train, val = record["train"].get("elbo_nats"), (record["val"] or {}).get("elbo_nats")
         if train is not None and val is not None and math.isfinite(train) and math.isfinite(val):
             found.append((record["epoch"], train, val))
@@ -130,7 +132,8 @@ def _loss_rose(records: Records, epoch: int) -> bool:
     if len(steady([then, last])) < 2:
         return True
     losses = [(record["val"] or {}).get("loss") for record in (then, last)]
-    return None in losses or losses[1] > losses[0]
+    before, after = losses
+    return before is None or after is None or after > before
 
 
 def steady(records: Records) -> Records:

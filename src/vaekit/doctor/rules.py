@@ -43,7 +43,8 @@ def unused_latents(evidence: Evidence, records: Records) -> Iterator[Finding]:
     if not spare:
         return
     total, used = len(codes.spare), len(codes.spare) - len(spare)
-    by = f"less than {SPARE_RATE} nats of rate each" if codes.rates is not None else "a variance below 0.01 each"
+    each = " each" if len(spare) > 1 else ""
+    by = f"less than {SPARE_RATE} nats of rate{each}" if codes.rates is not None else f"a variance below 0.01{each}"
     rate = "" if codes.rate is None else f", and the other {used} carry {codes.rate:.1f} nats"
     yield Finding(
         "spare-latents",
@@ -51,7 +52,7 @@ def unused_latents(evidence: Evidence, records: Records) -> Iterator[Finding]:
         f"{used} of {several(total, 'latent')} are in use.",
         f"On {codes.count} {evidence.split} images {several(len(spare), 'latent')} had {by}{rate}.",
         f"None is needed, spare latents do no harm; --latent-dim {max(used, 1)} would do, and a lower --beta uses more.",
-        f"latents {span(spare)}",
+        f"spare latents {span([number + 1 for number in spare])}",  # numbered as figures and `vaekit traverse` do
         {"spare": spare, "rates_nats": None if codes.rates is None else codes.rates.tolist()},
     )
 
@@ -164,7 +165,8 @@ def slow_learning(evidence: Evidence, records: Records) -> Iterator[Finding]:
             f"The model was trained for {several(steps, 'step')} only.",
             f"{evidence.info.num_train:,} training images in batches of {training.batch_size} make "
             f"{evidence.info.num_train / training.batch_size:.3g} steps an epoch.",
-            f"Train longer, --epochs {math.ceil(500 / steps * training.epochs)}, or in smaller batches: --batch-size 32.",
+            f"Train longer, --epochs {math.ceil(500 / steps * training.epochs)}"
+            + (", or in smaller batches: --batch-size 32." if training.batch_size > 32 else "."),
             None,
             {"steps": steps},
         )
@@ -315,7 +317,7 @@ def data(evidence: Evidence, records: Records) -> Iterator[Finding]:
             "No images were held out for validation.",
             "The weights are those of the last epoch, over-fitting cannot be seen, and figures and this examination use "
             "training images; vaekit evaluate measures on test images.",
-            "Hold some out with --validation 5000, unless all are meant for training.",
+            f"Hold some out with --validation {max(1, min(5000, info.num_train // 10))}, unless all are meant for training.",
         )
     if info.num_train < _FEW_IMAGES:
         yield Finding(
@@ -323,7 +325,7 @@ def data(evidence: Evidence, records: Records) -> Iterator[Finding]:
             "remark",
             f"There are {info.num_train:,} training images only.",
             f"{several(config.model.latent_dim, 'latent')} and a decoder can learn so few images by heart.",
-            "Give more images, or keep the network small and the best weights: --select-best.",
+            "Give more images, or keep the network small and the best weights: --select-best, with --validation above 0.",
             None,
             {"num_train": info.num_train},
         )
@@ -333,7 +335,7 @@ def data(evidence: Evidence, records: Records) -> Iterator[Finding]:
             "remark",
             f"An epoch has {several(max(info.num_train // config.training.batch_size, 1), 'step')} only.",
             f"A batch of {config.training.batch_size} is a large part of {info.num_train:,} training images.",
-            "Take smaller batches: --batch-size 32.",
+            f"Take smaller batches: --batch-size {max(1, min(32, info.num_train // 8))}.",
         )
 
 

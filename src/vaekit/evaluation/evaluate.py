@@ -41,7 +41,7 @@ def evaluate(
         split: train, val or test.
         num_importance_samples: samples an image for every bound, from 1 up.
         data_dir: folder of local data sets; None reads VAEKIT_DATA.
-        limit: use only the first so many images.
+        limit: use only so many images, evenly spread over the split.
         seed: of the evaluation's noise.
         device: where to compute: auto (a GPU where there is one), cpu or cuda.
         decodes_at_once: images times samples held in memory at once; the result does not depend on it.
@@ -79,9 +79,7 @@ def evaluate(
     if splits.info != info:
         raise InputError(f"data {info.name!r} changed since the model was trained; restore them or train anew")
     images = splits.named(split)
-    if limit is not None:
-        images = images.select(torch.arange(min(limit, len(images))))
-    images = images.to(device)
+    images = images.spread(limit).to(device)
     found = estimate(model, data, images, num_importance_samples, seed, decodes_at_once, progress)
     measure = config.model.likelihood.measure(data.is_binary(info))
     record = {

@@ -116,7 +116,8 @@ class Methods:
     @classmethod
     def choose(cls, data: Data, images: Images, seed: int = 0) -> Methods:
         """Parameters of the highest mean PSNR on at most 500 of `images`."""
-        index = torch.arange(min(_CHOOSE_ON, len(images)))
+        count = min(_CHOOSE_ON, len(images))
+        index = torch.arange(count) * len(images) // max(count, 1)  # evenly spread: images may lie class after class
         batch = data.batch(images, index, _noise(seed, index))
         smaller = batch.input.shape[-1] < batch.target.shape[-1]
         found = baselines(data.corruption, smaller)
@@ -191,7 +192,7 @@ def restoration_table(
         path: a run folder, or a model file.
         split: train, val or test.
         corruptions: further ones, such as ``gaussian-noise:0.2,jpeg:10``, each by itself.
-        limit: use only the first so many images.
+        limit: use only so many images, evenly spread over the split.
         data_dir: folder of local data sets; None reads VAEKIT_DATA.
         seed: of the noise.
 
@@ -212,8 +213,7 @@ def restoration_table(
         )
     splits = load_splits(data, data_folder(data_dir))
     images = splits.named(split)
-    if limit is not None:
-        images = images.select(torch.arange(min(limit, len(images))))
+    images = images.spread(limit)
     aside = splits.val if splits.val is not None and split != "val" else splits.train
     if aside is splits.train and split == "train":  # not those that are measured, where there are others
         rest = torch.arange(len(images), len(aside)) if len(images) < len(aside) else torch.arange(len(aside))

@@ -18,6 +18,7 @@ class FigureFile:
 
 
 def best_epoch(records: Sequence[Mapping[str, Any]]) -> int | None:
-    """The epoch of the highest validation ELBO; None without validation or without a bound."""
-    bounds = [(r["val"]["elbo_nats"], -r["epoch"]) for r in records if r["val"] and r["val"]["elbo_nats"] is not None]
+    """The epoch of the highest validation ELBO once all schedules have ended; None without validation or a bound."""
+    ended = [r for r in records if r["val"] and not r.get("schedule_runs")]
+    bounds = [(r["val"]["elbo_nats"], -r["epoch"]) for r in ended if r["val"]["elbo_nats"] is not None]
     return -max(bounds)[1] if bounds else None

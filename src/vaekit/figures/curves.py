@@ -26,7 +26,9 @@ def loss_curves(run: Run) -> Drawn | None:
         return None
     panels = [(key, title) for key, title in _PANELS if any(r["train"].get(key) is not None for r in records)]
     figure = new_figure(PAGE, 640)
-    figure.subplots_adjust(left=0.062, right=0.908, top=0.8, bottom=0.16, wspace=0.64)
+    wide = _widest(records, [key for key, _ in panels]) > 4  # such as 19000 or -4000
+    left, between = (0.082, 0.82) if wide else (0.062, 0.64)
+    figure.subplots_adjust(left=left, right=0.908, top=0.8, bottom=0.16, wspace=between)
     figure.text(0.0067, 0.95, "Training, epoch by epoch", size=11, weight="bold", va="center")
     best = best_epoch(records)
     for column, (key, title) in enumerate(panels, 1):
@@ -47,9 +49,17 @@ def loss_curves(run: Run) -> Drawn | None:
         "orange line that turns up while the blue one falls means that the model learns its training images "
         "by heart."
         if best is not None
+        else "; validation is measured after it."
+        if any(record["val"] for record in records)
         else ". No images were held out for validation, so the curves cannot show overfitting."
     )
     return Drawn("loss", figure, "Training, epoch by epoch", caption)
+
+
+def _widest(records: Sequence[dict[str, Any]], keys: Sequence[str]) -> int:
+    """Most characters of a value before its decimal point."""
+    values = (part.get(key) for record in records for part in (record["train"], record["val"]) if part for key in keys)
+    return max((len(f"{value:.0f}") for value in values if value is not None and math.isfinite(value)), default=0)
 
 
 def epoch_ticks(last: int) -> list[int]:

@@ -58,8 +58,9 @@ def _likelihood(record: dict[str, Any]) -> Iterator[Advice]:
         yield Advice("--likelihood", "bernoulli", why)
         yield Advice("--binarization", "dynamic", "only where nats must compare with published ones of binary images")
     elif record["whole_levels"]:
-        why = f"{1 - extreme:.0%} of the values lie between black and white; with it the noise level is learned"
-        yield Advice("--likelihood", "optimal-gaussian", why + ", which balances detail against rate")
+        why = f"{1 - extreme:.0%} of the values are neither nearly black nor nearly white; "
+        why += "with it the noise level is learned, which balances detail against rate"
+        yield Advice("--likelihood", "optimal-gaussian", why)
         if values["levels"] > _FEW_LEVELS:
             why = "in its place where bits per dimension are wanted: a probability of whole levels"
             yield Advice("--likelihood", "discretized-logistic", why)
@@ -95,8 +96,7 @@ def _condition(record: dict[str, Any]) -> Iterator[Advice]:
     if classes:
         counts = [sum(entry["num_images"].values()) for entry in classes]
         kind = "onehot" if len(classes) <= _MANY_CLASSES else "embedding"
-        if min(counts) < _FEW_EXAMPLES:
-            few = sum(count < _FEW_EXAMPLES for count in counts)
+        if few := _too_few(classes):
             why = f"{few:,} of the {len(classes):,} classes have fewer than {_FEW_EXAMPLES} images to learn from"
             yield Advice("--conditioning", "none", why)
             return
@@ -121,6 +121,14 @@ def _validation(record: dict[str, Any]) -> Iterator[Advice]:
         yield Advice("--validation", str(count), why)
     if record["grouped"] and record["groups"]:
         yield Advice("--group-by", "auto", f"no split cuts one of the {record['groups']:,} groups in two")
+    elif record["groups"] and record["classes"] and _too_few(record["classes"]):
+        why = "if folders are persons or scenes: no split then shows one that training has seen"
+        yield Advice("--group-by", "folder", why)
+
+
+def _too_few(classes: list[dict[str, Any]]) -> int:
+    """Number of classes with too few images for a label to teach much."""
+    return sum(sum(entry["num_images"].values()) < _FEW_EXAMPLES for entry in classes)
 
 
 def warn(record: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 from typing import Any
@@ -41,7 +42,8 @@ def _heading(record: dict[str, Any]) -> list[str]:
     line = f"{record['data']}: {record['num_images']:,} images, {width}x{height} {colour}, {kind}"
     if record["input_shape"]:
         line += f"; to be restored from {record['input_shape'][2]}x{record['input_shape'][1]}"
-    return [line, *textwrap.wrap(" ".join(record["notes"]), screen_width(), break_on_hyphens=False)]
+    notes = [textwrap.wrap(note, screen_width(), break_on_hyphens=False) for note in record["notes"]]
+    return [line, *itertools.chain(*notes)]
 
 
 def _splits(record: dict[str, Any]) -> list[str]:
@@ -74,10 +76,7 @@ def _files(record: dict[str, Any]) -> list[str]:
     if files["num_extreme"]:
         shown = [f"{file['file']} ({file['width']}x{file['height']})" for file in files["extreme"]]
         lines.append(_row("long or tall", _some(files["num_extreme"], shown)))
-    if files["num_skipped"]:
-        shown = [f"{file['file']} ({file['reason']})" for file in files["skipped"]]
-        lines.append(_row("left out", _some(files["num_skipped"], shown)))
-    return lines
+    return lines  # what was left out stands in the notes: headers do not show all of it, such as truncated files
 
 
 def _values(record: dict[str, Any]) -> list[str]:

@@ -17,8 +17,7 @@ class Capacity(SinglePlayer):
 
     "Understanding disentangling in beta-VAE" (arXiv:1804.03599), equation 8; the rate is the mean over the images of a
     batch, of all processes together, so that single images may lie above C and others below. With capacity 0 and gamma 1
-    this is the bound itself. The best validation ELBO may come before C stands; without `select_best` the last weights are
-    kept.
+    this is the bound itself. The best validation ELBO is looked for once C stands.
     """
 
     gamma: float = leaf(10.0, "weight of the distance between rate and capacity (published: 1000)", ge=0, le=1e6)

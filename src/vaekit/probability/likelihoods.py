@@ -36,7 +36,8 @@ class Likelihood(Protocol):
     The module's `forward` takes (*sample_shape, batch, outputs * channels, height, width), float32, and returns an
     `ImageDistribution`. A module with state that is no gradient parameter defines `after_step(scored, gather)`, which is
     called after each training step; `scored` has the step's `likelihood`, `target` and `mask`, and `gather` joins tensors
-    of all processes along their first axis.
+    of all processes along their first axis. One whose state belongs to the weights defines `measured(scored)` and
+    `freeze(*sums)` too, by which it is made anew, from training images, before weights are validated or kept.
 
     Attributes:
         outputs: channels that the decoder makes for each channel of the image.

@@ -38,7 +38,8 @@ class OptimalGaussianHead(nn.Module):
     the optimum the derivative by v is zero, so v's own dependence on the decoder adds nothing (envelope theorem). So the
     variance needs no gradient. It is kept as a moving average of the training steps' squared errors, in which step t has
     the share max(0.02, 4 / (t + 3)): nothing remains of its start, and it follows a decoder that learns. An image's score
-    never depends on the batch it came in, and after training the variance stays what the training images made it.
+    never depends on the batch it came in. The weights that are kept get the variance of training images that is theirs
+    exactly, by `freeze`.
 
     With several posterior samples, the error is their plain mean. `sigma` is never below 1 / (255 sqrt(12)), the error
     of rounding to grey levels.
@@ -62,12 +63,23 @@ class OptimalGaussianHead(nn.Module):
         return GaussianImage(output, self.log_sigma)
 
     @torch.no_grad()
-    def after_step(self, scored: Scored, gather: Callable[[Tensor], Tensor]) -> None:
-        """Take the step's squared error into the average; `gather` joins the images of all processes."""
-        error = (scored.target - scored.likelihood.loc.detach()).square()
+    def measured(self, scored: Scored) -> tuple[Tensor, Tensor]:
+        """Squared errors and number of observed pixels of each image, both summed over samples, (batch,)."""
+        error = (scored.target - scored.likelihood.loc).square()
         mask = None if scored.mask is None else scored.mask.expand_as(error)
         seen = torch.ones_like(error) if mask is None else mask
-        squares, pixels = (gather(_per_image(part)) for part in (sum_event(error, mask), sum_event(seen, None)))
+        return _per_image(sum_event(error, mask)), _per_image(sum_event(seen, None))
+
+    @torch.no_grad()
+    def freeze(self, squares: Tensor, pixels: Tensor) -> None:
+        """Set the variance to the mean squared error of many images, from sums without axes of what `measured` gives."""
+        self.square_error.copy_(squares / pixels.clamp(min=1.0))
+        self.steps.clamp_(min=1.0)
+
+    @torch.no_grad()
+    def after_step(self, scored: Scored, gather: Callable[[Tensor], Tensor]) -> None:
+        """Take the step's squared error into the average; `gather` joins the images of all processes."""
+        squares, pixels = (gather(part) for part in self.measured(scored))
         count = pixels.sum()
         found = count > 0  # a batch with nothing observed says nothing
         self.steps.add_(found)

@@ -18,7 +18,7 @@ class Average:
     """average <- average + w * (weights - average), where w = max(1 - decay, 9 / (10 + t)) after t earlier updates.
 
     So the decay at first is (1 + t) / (10 + t), and the initial weights are soon forgotten. Parameters are averaged;
-    buffers, such as a batch normalization's statistics or a codebook, are those of the present model.
+    buffers, such as a codebook, are those of the present model (`vaekit.training.settling` makes some anew).
 
     Args:
         model: whose weights are averaged; the average begins as they are now, with their strides.

@@ -153,6 +153,7 @@ def _train(run: Run, splits: Splits, processes: Processes, observer: Observer | 
             if processes.first:
                 run.note_failure(str(failure))
             raise
+    weights = trainer.weights()
     if processes.first:
-        save_model(run.model, model, run.config, run.info, trainer.weights())
+        save_model(run.model, model, run.config, run.info, weights)
     processes.wait()

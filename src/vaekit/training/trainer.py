@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from vaekit.training.feed import feed
 from vaekit.training.optimization import Optimizers, learning_rate
 from vaekit.training.processes import Processes
 from vaekit.training.reporting import Observer
+from vaekit.training.settling import Settling
 from vaekit.training.step import TrainingStep, numeric_fields
 from vaekit.training.validation import validate, with_bound
 
@@ -108,6 +109,7 @@ class Trainer:
         self.optimizers = Optimizers(self.players, self.settings, device)
         decay = self.settings.ema_decay
         self.average = None if decay is None else Average(model, decay)
+        self.kept = Settling(model, self.average, config.data, splits.train, config.training, processes, device)
         self.module = TrainingStep(
             model,
             self.objective,
@@ -204,9 +206,12 @@ class Trainer:
         epoch = step * self.settings.batch_size // self.order.num_images
         return epoch + 1 if step >= self.order.steps_at(epoch + 1) else epoch
 
-    def _hyper_at(self, step: int) -> dict[str, float]:
+    def _factors_at(self, step: int) -> dict[str, float]:
         epochs = step * self.settings.batch_size / self.order.num_images
-        factors = {"beta": self.run.config.beta_schedule(epochs), **self.objective.factors(epochs)}
+        return {"beta": self.run.config.beta_schedule(epochs), **self.objective.factors(epochs)}
+
+    def _hyper_at(self, step: int) -> dict[str, float]:
+        factors = self._factors_at(step)
         return {name: value * factors.get(name, 1.0) for name, value in self.hyper.items()}
 
     def _images_per_second(self) -> float:
@@ -235,12 +240,16 @@ class Trainer:
         progress, settings = self.progress, self.settings
         train = with_bound(self._means())
         hyper = self._hyper_at(progress.step - 1)
+        # what is minimized is not yet what was asked for: a bound from now would be no reason to keep these weights
+        runs = any(factor < 1.0 for factor in self._factors_at(progress.step - 1).values())
         val: dict[str, float] | None = None
         progress.epoch = epoch + 1
+        self.kept.renew()
         if self.val_images is not None:
-            with self._averaged():
+            with self.kept.applied():
                 val = validate(self.module, self.val_images, settings.seed, progress.step, hyper, self.processes)
-                self._select(val)
+                if not runs:
+                    self._select(val)
         record = {
             "epoch": progress.epoch,
             "step": progress.step,
@@ -250,6 +259,7 @@ class Trainer:
             **hyper,
             "train": _record(train),
             "val": None if val is None else _record(val),
+            **({"schedule_runs": True} if runs else {}),
         }
         progress.records.append(record)
         progress.finished = progress.step >= self.total_steps or self._out_of_patience()
@@ -258,8 +268,10 @@ class Trainer:
             self.sums.zero_()
         self.save()
         if self.processes.first:
-            with self._averaged():
+            self.module.eval()
+            with self.kept.applied():
                 self.observer.epoch(record, settings.epochs, self.model)
+            self.module.train()
         self.processes.wait()
 
     def _select(self, val: dict[str, float]) -> None:
@@ -287,14 +299,14 @@ class Trainer:
         self.run.write_metrics(self.progress.records)
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights to keep: the best on validation images where they were selected, else the last or their average."""
+        """The weights to keep: the best on validation images where they were selected, else the last or their average.
+
+        To be asked for by all processes together.
+        """
         if self.best is not None:
             return self.best
-        return self.average.state() if self.average else self.model.state_dict()
-
-    def _averaged(self) -> AbstractContextManager[None]:
-        """Within it the model has the weights that would be kept now."""
-        return self.average.applied() if self.average else nullcontext()
+        self.kept.renew()
+        return self.kept.state()
 
 
 def _record(means: dict[str, float]) -> dict[str, float | None]:
