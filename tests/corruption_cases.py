@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaekit.data.chain import strength_of
-from vaekit.data.corruptions import CORRUPTIONS, Corruption
+from vaekit.corruptions.chain import strength_of
+from vaekit.corruptions.table import CORRUPTIONS, Corruption
 from vaekit.noise import Noise
 
 STRENGTHS: dict[str, list[Any]] = {

@@ -14,7 +14,7 @@ import cases
 from commands import good, refused, run
 from vaekit.cli import EXAMPLES, VERBS, main
 from vaekit.config import Flag, flags, plain
-from vaekit.data.sources import SOURCES
+from vaekit.data.loaded import SOURCES
 from vaekit.runs import Run
 from vaekit.settings import PRESETS, Config
 

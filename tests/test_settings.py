@@ -7,7 +7,7 @@ import json
 import pytest
 
 from vaekit.config import check, decode, encode
-from vaekit.data.corruptions import DownUp
+from vaekit.corruptions.table import DownUp
 from vaekit.errors import InputError
 from vaekit.networks.conditioning import Embedding, OneHot, Unconditional
 from vaekit.networks.conv import Conv

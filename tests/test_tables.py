@@ -8,7 +8,7 @@ import pytest
 
 import cases
 from vaekit.config import flags, leaf
-from vaekit.data.sources import SOURCES
+from vaekit.data.loaded import SOURCES
 from vaekit.errors import InputError
 from vaekit.networks.table import NETWORKS
 from vaekit.tables import Table

@@ -26,8 +26,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 import vaekit
 from helpers_run import interrupted_at, timeless
 from vaekit.config import choice, leaf
+from vaekit.corruptions.table import DownUp
 from vaekit.data.batches import Batch, Data
-from vaekit.data.corruptions import DownUp
 from vaekit.data.images import DataInfo, Images
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError, RunError

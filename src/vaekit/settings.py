@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vaekit.config import choice, flags, leaf, set_flags
+from vaekit.corruptions.table import DownUp
 from vaekit.data.batches import Data
-from vaekit.data.corruptions import DownUp
 from vaekit.data.sizing import Sizing
 from vaekit.errors import InputError, unknown
 from vaekit.models.table import MODELS, ModelConfig

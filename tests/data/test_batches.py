@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cases
+from vaekit.corruptions.table import CORRUPTIONS, DownUp
 from vaekit.data.batches import Data, Order
 from vaekit.data.binarization import BINARIZATIONS, Dynamic, Threshold
-from vaekit.data.corruptions import CORRUPTIONS, DownUp
 from vaekit.noise import Noise, seed_key
 
 

@@ -14,8 +14,9 @@ from helpers_files import noise, numbered, saved, write_folder, write_tar, write
 from vaekit.data.batches import Data
 from vaekit.data.folders import load_folder, load_pairs
 from vaekit.data.images import Images
+from vaekit.data.loaded import Loaded
 from vaekit.data.sizing import Opening, Sizing
-from vaekit.data.sources import Loaded, load
+from vaekit.data.sources import load
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 

@@ -12,9 +12,10 @@ from PIL import Image
 from helpers_files import noise
 from vaekit.data.batches import Data
 from vaekit.data.images import pack
+from vaekit.data.loaded import Loaded
 from vaekit.data.resizing import resized
 from vaekit.data.sizing import Opening, Sizing
-from vaekit.data.sources import Loaded, load
+from vaekit.data.sources import load
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 

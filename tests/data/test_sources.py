@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from vaekit.data.sources import SOURCES, load
+from vaekit.data.loaded import SOURCES
+from vaekit.data.sources import load
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 

@@ -11,7 +11,8 @@ import torch
 import vaekit.data.splits as splits_module
 from vaekit.data.batches import Data
 from vaekit.data.images import Images, Splits
-from vaekit.data.sources import Loaded, load
+from vaekit.data.loaded import Loaded
+from vaekit.data.sources import load
 from vaekit.data.splits import load_splits, split
 from vaekit.errors import InputError
 

@@ -10,12 +10,12 @@ import scipy.ndimage
 import torch
 
 from corruption_cases import noise, smooth
-from vaekit.data.blurs import Defocus, Downsample, GaussianBlur, MotionBlur
-from vaekit.data.chain import Chain
-from vaekit.data.corruptions import DownUp
+from vaekit.corruptions.blurs import Defocus, Downsample, GaussianBlur, MotionBlur
+from vaekit.corruptions.chain import Chain
+from vaekit.corruptions.jpeg import Jpeg
+from vaekit.corruptions.noises import GaussianNoise, LowLight, SaltAndPepper
+from vaekit.corruptions.table import DownUp
 from vaekit.data.images import Splits
-from vaekit.data.jpeg import Jpeg
-from vaekit.data.noises import GaussianNoise, LowLight, SaltAndPepper
 from vaekit.evaluation.baselines import NAMES, back_projection, baselines, bicubic, brighten, gaussian, median
 from vaekit.evaluation.restoration import as_target, psnr
 

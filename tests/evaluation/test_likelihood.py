@@ -11,9 +11,9 @@ from torch import Tensor
 
 import cases
 from vaekit.config import replace
+from vaekit.corruptions.table import DownUp
 from vaekit.data.batches import Data
 from vaekit.data.binarization import Dynamic
-from vaekit.data.corruptions import DownUp
 from vaekit.evaluation.likelihood import Estimate, estimate
 from vaekit.models.draw import Draw, Latent
 from vaekit.models.table import Model

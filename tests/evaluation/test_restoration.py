@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 
 import cases
 from corruption_cases import smooth
+from vaekit.corruptions.blurs import Downsample
+from vaekit.corruptions.table import DownUp
 from vaekit.data.batches import Data
-from vaekit.data.blurs import Downsample
-from vaekit.data.corruptions import DownUp
 from vaekit.data.images import Images
 from vaekit.evaluation.restoration import as_target, psnr, restoration, ssim
 from vaekit.generation import reconstruct

@@ -10,14 +10,14 @@ import torch
 
 import cases
 from commands import good, refused
+from vaekit.corruptions.blurs import Downsample, GaussianBlur
+from vaekit.corruptions.chain import Chain
+from vaekit.corruptions.jpeg import Jpeg
+from vaekit.corruptions.masks import MaskPixels
+from vaekit.corruptions.noises import GaussianNoise
+from vaekit.corruptions.table import Clean, Corruption, DownUp
 from vaekit.data.batches import Data
-from vaekit.data.blurs import Downsample, GaussianBlur
-from vaekit.data.chain import Chain
-from vaekit.data.corruptions import Clean, Corruption, DownUp
 from vaekit.data.images import Images
-from vaekit.data.jpeg import Jpeg
-from vaekit.data.masks import MaskPixels
-from vaekit.data.noises import GaussianNoise
 from vaekit.errors import InputError
 from vaekit.evaluation import restoration_table as module
 from vaekit.evaluation.evaluate import evaluate
@@ -30,18 +30,18 @@ Capture = pytest.CaptureFixture[str]
 LEVELS: list[tuple[Corruption, list[Corruption]]] = [
     (DownUp(), [DownUp(2.0), DownUp(3.0), DownUp(4.0)]),
     (GaussianNoise(0.2), [GaussianNoise(value) for value in (0.1, 0.2, 0.2 * 1.5, 0.4)]),
-    (Jpeg(20), [Jpeg(10), Jpeg(20), Jpeg(30), Jpeg(40)]),
-    (Jpeg(1), [Jpeg(1), Jpeg(2)]),
+    (Jpeg(20), [Jpeg(40), Jpeg(20), Jpeg(13), Jpeg(10)]),
+    (Jpeg(1), [Jpeg(2), Jpeg(1)]),
     (MaskPixels(0.6), [MaskPixels(0.3), MaskPixels(0.6), MaskPixels(0.6 * 1.5)]),
     (GaussianBlur(0.0), [GaussianBlur(0.0)]),
     (Clean(), [Clean()]),
     (
         Chain("gaussian-blur:1,none,jpeg:40"),
         [
-            Chain("gaussian-blur:0.5,none,jpeg:20"),
+            Chain("gaussian-blur:0.5,none,jpeg:80"),
             Chain("gaussian-blur:1,none,jpeg:40"),
-            Chain("gaussian-blur:1.5,none,jpeg:60"),
-            Chain("gaussian-blur:2,none,jpeg:80"),
+            Chain("gaussian-blur:1.5,none,jpeg:27"),
+            Chain("gaussian-blur:2,none,jpeg:20"),
         ],
     ),
 ]

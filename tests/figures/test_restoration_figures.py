@@ -14,8 +14,8 @@ from PIL import Image
 
 import vaekit
 from corruption_cases import smooth
-from vaekit.data.chain import with_strength
-from vaekit.data.corruptions import CORRUPTIONS
+from vaekit.corruptions.chain import with_strength
+from vaekit.corruptions.table import CORRUPTIONS
 from vaekit.evaluation.restoration import as_target, psnr
 from vaekit.figures.corruption_sheet import corruption_sheet
 from vaekit.figures.grids import to_bytes

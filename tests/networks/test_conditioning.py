@@ -63,8 +63,7 @@ def test_what_the_data_must_have() -> None:
     with pytest.raises(InputError) as error:
         VAEConfig(conditioning=Attributes()).build(both)
     assert str(error.value) == (
-        "--conditioning attributes: 'own' has no attributes without labels beside them; "
-        "choose none or give data with attributes without labels beside them"
+        "--conditioning attributes: 'own' has labels too, and these come first; leave the labels out"
     )
 
 

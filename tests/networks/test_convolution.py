@@ -1,5 +1,8 @@
 """The convolutions give the results of torch's own, whichever path they take."""
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -227,3 +230,25 @@ def test_second_derivative_is_refused() -> None:
 def test_representation() -> None:
     assert "relu=True" in repr(Conv2d(1, 2, 3, relu=True))
     assert "relu" not in repr(ConvTranspose2d(1, 2, 3))
+
+
+@pytest.mark.parametrize("side", [(1, 1), (1, 5), (2, 2)])
+@pytest.mark.parametrize("kind", [Conv2d, ConvTranspose2d])
+@pytest.mark.parametrize("channels", [8, 64])
+def test_gradients_on_tiny_images_hold_nothing_that_memory_held(
+    channels: int, kind: Any, side: tuple[int, int]
+) -> None:
+    """oneDNN leaves the gradients of taps that touch no pixel unset in bf16: memory full of NaN would show in them."""
+    torch.manual_seed(0)
+    layer = kind(channels, channels, 3, 2, 1)
+    images = torch.randn(16, channels, *side).contiguous(memory_format=torch.channels_last)
+    for _ in range(5):
+        junk = [torch.full((size,), math.nan, dtype=torch.bfloat16) for size in (1000, 5000, 20000, 100000)]
+        del junk
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(images).float().square().sum().backward()
+        low = layer.weight.grad.clone()
+        layer.zero_grad()
+        layer(images).square().sum().backward()
+        torch.testing.assert_close(low, layer.weight.grad, rtol=0.05, atol=0.05 * float(layer.weight.grad.abs().max()))

@@ -14,9 +14,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import cases
 from vaekit.config import replace
+from vaekit.corruptions.table import CORRUPTIONS, DownUp
 from vaekit.data.batches import Batch, Data
 from vaekit.data.binarization import BINARIZATIONS, Dynamic
-from vaekit.data.corruptions import CORRUPTIONS, DownUp
 from vaekit.data.images import Images
 from vaekit.models.draw import Draw
 from vaekit.models.vae import VAEConfig

@@ -8,42 +8,16 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from vaekit.columns import entry, screen_width
 from vaekit.config import Leaf, plain
 from vaekit.errors import InputError, unknown
 
 MOST = 1_000_000  # upper end of counts: more would not fit into memory
 _LARGEST = 2**63 - 1  # of a signed whole number of 64 bits
-_JOIN = "\N{NO-BREAK SPACE}"
-_HEAD = 26  # columns of an option and its placeholder
-
-
-def screen_width() -> int:
-    """Columns to write in: those of the terminal (or of the variable COLUMNS), between 70 and 100."""
-    return max(70, min(shutil.get_terminal_size((100, 24)).columns, 100))
-
-
-def entry(head: str, text: str, head_width: int = _HEAD, indent: int = 2) -> str:
-    """One row of help: `head`, then `text` beside it, wrapped in a column of its own."""
-    margin = " " * (indent + head_width)
-    first = f"{' ' * indent}{head:<{head_width}}"
-    above = ""
-    if len(head) >= head_width:
-        above, first = f"{' ' * indent}{head}\n", margin
-    whole = re.sub(r"\[[^][]*\]$", lambda facts: facts[0].replace(" ", _JOIN), text)  # brackets stay in one line
-    filled = textwrap.fill(
-        whole,
-        screen_width(),
-        initial_indent=first,
-        subsequent_indent=margin,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
-    return above + filled.replace(_JOIN, " ")
 
 
 def facts(default: Any, limits: str = "") -> str:

@@ -50,7 +50,7 @@ def compare_verb(parser: Parser, words: list[str]) -> None:
     )
     page = None
     if folder is not None:
-        from vaekit.figures.comparison import draw_comparison  # imports matplotlib, which takes half a second
+        from vaekit.comparison.pictures import draw_comparison  # imports matplotlib, which takes half a second
 
         page = folder / "compare.html"
         try:

@@ -7,11 +7,12 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from vaekit.commands.arguments import Parser, entry, facts, limits, screen_width
+from vaekit.columns import entry, screen_width
+from vaekit.commands.arguments import Parser, facts, limits
 from vaekit.config import Flag, flags
+from vaekit.corruptions.table import CORRUPTIONS
 from vaekit.data.binarization import BINARIZATIONS
-from vaekit.data.corruptions import CORRUPTIONS
-from vaekit.data.sources import SOURCES
+from vaekit.data.loaded import SOURCES
 from vaekit.errors import unknown
 from vaekit.models.table import MODELS
 from vaekit.networks.conditioning import CONDITIONINGS

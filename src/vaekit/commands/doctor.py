@@ -38,4 +38,7 @@ def tell(found: Examination, run: Run) -> None:
         if finding.name not in now - before:
             print(in_a_line(finding), file=sys.stderr)
     if not found.healthy:
-        print(f"doctor: {several(len(found.findings), 'finding')} with evidence: vaekit doctor {run.path}", file=sys.stderr)
+        print(
+            f"doctor: {several(len(found.findings), 'finding')} with evidence: vaekit doctor {run.path}",
+            file=sys.stderr,
+        )

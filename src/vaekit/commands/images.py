@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from vaekit.commands.arguments import Parser
-from vaekit.data.decode import ENDINGS, Rule, UnreadableError, decode
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images
 from vaekit.data.sizing import Opening, Sizing
@@ -22,6 +21,7 @@ from vaekit.data.splits import load_splits
 from vaekit.errors import InputError, unknown
 from vaekit.evaluation.restoration import as_target
 from vaekit.figures import image_grid
+from vaekit.files.decode import ENDINGS, Rule, UnreadableError, decode
 from vaekit.generation import attribute_values, class_index, reconstruct, sample
 from vaekit.models.table import Model
 from vaekit.noise import Noise

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from vaekit.commands.arguments import screen_width
+from vaekit.columns import screen_width
 from vaekit.comparison.compare import QUANTITIES
 from vaekit.figures.basics import FigureFile
 from vaekit.report.style import CSS

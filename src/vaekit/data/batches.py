@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vaekit.config import choice, leaf
+from vaekit.corruptions.table import CORRUPTIONS, Clean, Corruption
 from vaekit.data.binarization import BINARIZATIONS, Binarization, Grey
-from vaekit.data.corruptions import CORRUPTIONS, Clean, Corruption
 from vaekit.data.images import DataInfo
 from vaekit.data.sizing import Sizing
 from vaekit.noise import Noise, seed_key

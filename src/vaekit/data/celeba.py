@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from vaekit.data.images import Images
+from vaekit.data.loaded import SOURCES, Loaded
 from vaekit.data.sizing import Opening
-from vaekit.data.sources import SOURCES, Loaded
 from vaekit.errors import InputError
 
 FOLDER, ARCHIVE = "img_align_celeba", "img_align_celeba.zip"

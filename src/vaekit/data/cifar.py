@@ -15,8 +15,8 @@ import numpy as np
 
 from vaekit.data.download import fetch, verify
 from vaekit.data.images import Images, pack
+from vaekit.data.loaded import SOURCES, Loaded
 from vaekit.data.sizing import Opening
-from vaekit.data.sources import SOURCES, Loaded
 from vaekit.errors import InputError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from vaekit.data.loaded import SOURCES, Loaded
 from vaekit.data.sizing import Opening
-from vaekit.data.sources import SOURCES, Loaded
 from vaekit.errors import InputError
 
 ARCHIVE = "lfw-deepfunneled-64.tar"

@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaekit.data.decode import Header, Rule, UnreadableError, decode, decode_pair, header, quiet
 from vaekit.data.images import Images
-from vaekit.data.listing import Contents, Entry, Listing, digest, list_images, natural
-from vaekit.data.packed import Packed, cache_folder, open_or_pack
-from vaekit.data.packing import VERSION, Job, left_out
+from vaekit.data.loaded import Loaded
 from vaekit.data.sizing import Opening, Sizing
-from vaekit.data.sources import Loaded
 from vaekit.errors import InputError
+from vaekit.files.archives import list_images
+from vaekit.files.decode import Header, Rule, UnreadableError, decode, decode_pair, header, quiet
+from vaekit.files.listing import Contents, Entry, Listing, digest, natural
+from vaekit.files.packed import Packed, cache_folder, open_or_pack
+from vaekit.files.packing import VERSION, Job, left_out
 
 _LARGEST_OWN, _SIDE = 128, 64  # sides up to which images keep their size, and to which others are brought
 _SAMPLE = 100  # images that decide on shape and colour

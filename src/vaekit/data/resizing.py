@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vaekit.data.decode import Rule, fitted
 from vaekit.data.images import Images
 from vaekit.data.sizing import Sizing
 from vaekit.errors import InputError
+from vaekit.files.decode import Rule, fitted
 from vaekit.noise import seed_key
 
 if TYPE_CHECKING:
-    from vaekit.data.sources import Loaded
+    from vaekit.data.loaded import Loaded
 
 _LUMA = (0.299, 0.587, 0.114)
 

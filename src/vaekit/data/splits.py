@@ -10,8 +10,9 @@ from torch import Tensor
 
 from vaekit.data.batches import Data
 from vaekit.data.images import DataInfo, Images, Splits, checksum, is_binary
+from vaekit.data.loaded import Loaded
 from vaekit.data.sizing import Opening
-from vaekit.data.sources import Loaded, is_array, is_path, load
+from vaekit.data.sources import is_array, is_path, load
 from vaekit.errors import InputError
 from vaekit.noise import seed_key
 

@@ -13,6 +13,7 @@ from vaekit.probability.likelihoods import LIKELIHOODS
 
 _LEAST_CODE_VARIANCE = 1e-6
 _KL_PER_LATENT, _KL, _FAR = 0.5, 1.0, 3.5
+_ENOUGH = 2000  # posteriors to look for the nearest among
 _DEAD, _FEWEST_UNITS = 0.97, 16
 _MOVED, _LATE = 0.4, 0.3
 _FEW_STEPS, _FEW_IMAGES = 100, 1000
@@ -72,12 +73,13 @@ def prior_samples(evidence: Evidence, records: Records) -> Iterator[Finding]:
 
     It is an illness when the KL is above 1 nat and prior samples are farther than 3.5 standard deviations. The distance
     alone is not enough, for a smooth decoder bridges gaps: images that it never saw lie as far. Nearer than that, a KL above
-    1 nat and 0.5 nats a latent is a warning.
+    1 nat and 0.5 nats a latent is a warning. With fewer than 2,000 training images five times as far is far.
     """
     prior, rate = evidence.prior, evidence.codes.rate
     if prior is None or prior.active == 0 or rate is None or prior.kl < _KL:
         return
-    far = prior.nearest is not None and prior.nearest > _FAR
+    reach = _FAR if prior.count >= _ENOUGH else 5.0 * _FAR  # among few posteriors the nearest is far for any model
+    far = prior.nearest is not None and prior.nearest > reach
     if prior.kl < _KL_PER_LATENT * prior.active and not far:
         return
     beta, sigma = setting(evidence.config, "beta"), setting(evidence.config, "sigma")

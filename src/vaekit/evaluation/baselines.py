@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from scipy.ndimage import median_filter
 from torch import Tensor
 
-from vaekit.data.blurs import Defocus, Downsample, GaussianBlur, filter_axes, gaussian_window
-from vaekit.data.chain import Chain
-from vaekit.data.corruptions import Corruption, DownUp
-from vaekit.data.noises import LowLight
+from vaekit.corruptions.blurs import Defocus, Downsample, GaussianBlur, filter_axes, gaussian_window
+from vaekit.corruptions.chain import Chain
+from vaekit.corruptions.noises import LowLight
+from vaekit.corruptions.table import Corruption, DownUp
 from vaekit.evaluation.restoration import as_target, psnr
 from vaekit.noise import Noise
 

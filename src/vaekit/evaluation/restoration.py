@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vaekit.corruptions.blurs import filter_axes, gaussian_window
 from vaekit.data.batches import Data
-from vaekit.data.blurs import filter_axes, gaussian_window
 from vaekit.data.images import Images
 from vaekit.generation import reconstruct
 from vaekit.models.table import Model

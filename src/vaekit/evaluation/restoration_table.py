@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from vaekit.config import parse, replace
+from vaekit.corruptions.chain import Chain, parse_chain, strength_of
+from vaekit.corruptions.table import CORRUPTIONS, Clean, Corruption
 from vaekit.data.batches import Batch, Data
-from vaekit.data.chain import Chain, parse_chain, strength_of
-from vaekit.data.corruptions import CORRUPTIONS, Clean, Corruption
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images
 from vaekit.data.splits import load_splits
@@ -28,6 +28,7 @@ from vaekit.storage import load_model
 
 INPUT, MODEL = "corrupted", "model"
 _FACTORS = (0.5, 1.0, 1.5, 2.0)
+_WEAKER_WHEN_LARGER = frozenset({"photons", "jpeg_quality", "light"})  # as numbers of a corruption that these harm less
 _CHOOSE_ON = 500
 
 
@@ -60,7 +61,7 @@ def label(corruption: Corruption) -> str:
 def scaled(corruption: Corruption, factor: float) -> Corruption | None:
     """The corruption with its strength times `factor`; None where that is out of its range or changes nothing.
 
-    >>> from vaekit.data.corruptions import DownUp
+    >>> from vaekit.corruptions.table import DownUp
     >>> scaled(DownUp(), 2.0), scaled(DownUp(), 0.5)
     (DownUp(blur_factor=4.0), None)
     """
@@ -72,6 +73,8 @@ def scaled(corruption: Corruption, factor: float) -> Corruption | None:
     flag = strength_of(corruption)
     if flag is None:
         return corruption if factor == 1.0 else None
+    if flag.name in _WEAKER_WHEN_LARGER:
+        factor = 1.0 / factor
     value = round(flag.value * factor) if flag.type is int else flag.value * factor
     try:
         changed: Corruption = replace(corruption, flag.path, parse(flag, value))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vaekit.data.chain import Chain, with_strength
-from vaekit.data.corruptions import Corruption
+from vaekit.corruptions.chain import Chain, with_strength
+from vaekit.corruptions.table import Corruption
 from vaekit.evaluation.restoration import as_target
 from vaekit.figures.sheets import columns_that_fit, sheet
 from vaekit.figures.style import Drawn

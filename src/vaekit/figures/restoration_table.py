@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 
-from vaekit.data.chain import Chain, strength_of
-from vaekit.data.corruptions import Corruption
+from vaekit.corruptions.chain import Chain, strength_of
+from vaekit.corruptions.table import Corruption
 from vaekit.data.images import Images
 from vaekit.evaluation.restoration import psnr
 from vaekit.evaluation.restoration_table import INPUT, MODEL, Methods, Row, levels, restored, table_rows

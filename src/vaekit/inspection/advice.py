@@ -142,12 +142,17 @@ def warn(record: dict[str, Any]) -> list[str]:
         what = f"{count:,} of the {name} images {'is' if count == 1 else 'are'} in the training images too"
         if record["splits"][name]["official"] or record["grouped"]:
             mend = f"numbers on {name} flatter a model that remembers"
-        elif record["groups"] and _folder_shared(record, name):
+        elif record["groups"] and _may_group(record) and _folder_shared(record, name):
             mend = "most copies share a folder, so keep folders whole with --group-by folder"
         else:
             mend = f"remove the copies, or numbers on {name} flatter a model that remembers"
         found.append(f"{what}: {mend}; --json lists them all.")
     return found
+
+
+def _may_group(record: dict[str, Any]) -> bool:
+    """Whether whole folders can go into one split: not where they are the classes to tell apart."""
+    return not record["classes"] or 2 * _too_few(record["classes"]) > len(record["classes"])
 
 
 def _folder_shared(record: dict[str, Any], name: str) -> bool:

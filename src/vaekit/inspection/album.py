@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vaekit.data.images import Images
-from vaekit.data.sources import Loaded
+from vaekit.data.loaded import Loaded
 
 
 @dataclass

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vaekit.data.decode import UnreadableError, header
-from vaekit.data.listing import list_images, shown
+from vaekit.files.archives import list_images
+from vaekit.files.decode import UnreadableError, header
+from vaekit.files.listing import shown
 
 EXTREME_ASPECT = 3.0  # longer side over shorter
 _MOST = 1000  # files named

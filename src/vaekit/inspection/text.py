@@ -7,7 +7,7 @@ import re
 import textwrap
 from typing import Any
 
-from vaekit.commands.arguments import entry, screen_width
+from vaekit.columns import entry, screen_width
 
 _HEAD = 20
 _MOST_CLASSES = 12

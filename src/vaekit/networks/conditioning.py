@@ -215,7 +215,9 @@ class Attributes:
 
     def lacks(self, info: DataInfo) -> str | None:
         if info.attribute_names and info.class_names:
-            return "attributes without labels beside them"
+            raise InputError(
+                f"--conditioning attributes: {info.name!r} has labels too, and these come first; leave the labels out"
+            )
         return None if info.attribute_names else "attributes"
 
     def size(self, info: DataInfo) -> int:

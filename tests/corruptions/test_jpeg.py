@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from corruption_cases import noise
-from vaekit.data.jpeg import CHROMINANCE, LUMINANCE, Jpeg, quantization
+from vaekit.corruptions.jpeg import CHROMINANCE, LUMINANCE, Jpeg, quantization
 
 QUALITIES = [1, 5, 20, 49, 50, 75, 92, 100]
 

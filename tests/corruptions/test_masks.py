@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from corruption_cases import noise
-from vaekit.data.masks import MaskBlocks, MaskPixels, MaskStripes
+from vaekit.corruptions.masks import MaskBlocks, MaskPixels, MaskStripes
 
 KINDS = [MaskPixels, MaskBlocks, MaskStripes]
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vaekit.config import leaf
-from vaekit.data.corruptions import CORRUPTIONS, SameSize, Shape, like
+from vaekit.corruptions.table import CORRUPTIONS, SameSize, Shape, like
 from vaekit.noise import Noise
 
 

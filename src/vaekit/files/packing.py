@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vaekit.data.decode import Rule, UnreadableError, quiet
-from vaekit.data.listing import digest, shown
 from vaekit.errors import InputError
+from vaekit.files.decode import Rule, UnreadableError, quiet
+from vaekit.files.listing import digest, shown
 
 VERSION = 1  # of the format and of the rules of decoding; another one packs anew
 FILES = ("pixels.u8", "inputs.u8")

@@ -12,9 +12,9 @@ import pytest
 
 from helpers_files import special_tar, write_folder, write_tar, write_zip
 from vaekit.data import archives
-from vaekit.data.decode import UnreadableError
-from vaekit.data.listing import list_images
 from vaekit.errors import InputError
+from vaekit.files.archives import list_images
+from vaekit.files.decode import UnreadableError
 
 FILES = {f"set/{kind}/{n}.png": f"{kind} {n}".encode() * 50 for kind in ("cat", "dog") for n in (1, 2, 10)}
 FILES |= {"set/README.txt": b"hello", "__MACOSX/set/cat/._1.png": b"fork"}

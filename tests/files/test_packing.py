@@ -21,9 +21,9 @@ from helpers_files import noise, numbered, saved, write_folder, write_tar, write
 from helpers_run import environment
 from vaekit.data import packed, packing
 from vaekit.data.folders import load_folder, open_packed
-from vaekit.data.listing import list_images
 from vaekit.data.sizing import Opening, Sizing
 from vaekit.errors import InputError
+from vaekit.files.archives import list_images
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def packing_process(folder: Path, fault: dict[str, Any] | None = None) -> subpro
 @pytest.mark.parametrize(
     ("at", "call", "kept"),
     [
-        ("vaekit.data.packing._Journal.add", 4, 96),
+        ("vaekit.files.packing._Journal.add", 4, 96),
         ("os.fdatasync", 3, 64),
         ("os.replace", 1, 200),  # of the index
         ("os.replace", 2, None),  # of the folder: the images are whole, but the journal is gone

@@ -10,9 +10,10 @@ import pytest
 
 from helpers_files import write_folder, write_tar
 from vaekit.data import decode
-from vaekit.data.decode import UnreadableError
-from vaekit.data.listing import list_images, natural, shown
 from vaekit.errors import InputError
+from vaekit.files.archives import list_images
+from vaekit.files.decode import UnreadableError
+from vaekit.files.listing import natural, shown
 
 
 def names(path: Path, root: str = "") -> list[str]:

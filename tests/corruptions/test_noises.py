@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from corruption_cases import noise
-from vaekit.data.noises import GaussianNoise, LowLight, PoissonNoise, SaltAndPepper, Speckle, poisson_counts
+from vaekit.corruptions.noises import GaussianNoise, LowLight, PoissonNoise, SaltAndPepper, Speckle, poisson_counts
 
 
 def grey(value: float, count: int = 40, side: int = 32) -> torch.Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vaekit.config import leaf
-from vaekit.data.corruptions import CORRUPTIONS, SameSize, like
+from vaekit.corruptions.table import CORRUPTIONS, SameSize, like
 from vaekit.noise import Noise
 
 # T.81, tables K.1 and K.2, row by row

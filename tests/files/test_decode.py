@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from helpers_files import noise, saved
-from vaekit.data.decode import (
+from vaekit.files.decode import (
     MOST_PIXELS,
     Rule,
     UnreadableError,

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaekit.data.packing import FILES, VERSION, Job, held, pack_into, stamp, sweep, sync, write
 from vaekit.errors import InputError
+from vaekit.files.packing import FILES, VERSION, Job, held, pack_into, stamp, sweep, sync, write
 
 VARIABLE = "VAEKIT_CACHE"
 IN_MEMORY = 64 << 20  # bytes of pixels below which a set is read, not mapped

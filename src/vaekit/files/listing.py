@@ -7,16 +7,15 @@ import os
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from vaekit.data.decode import ENDINGS, MOST_BYTES, UnreadableError
 from vaekit.errors import InputError
+from vaekit.files.decode import ENDINGS, MOST_BYTES, UnreadableError
 
-_ARCHIVES = ".tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .zip"
 NOISE = frozenset({"__MACOSX", "@eaDir"})  # folders of previews and forks that machines add
 
 
@@ -100,37 +99,6 @@ class Listing(ABC):
         self.close()
 
 
-def list_images(
-    path: Path, root: str = "", scratch: Path | None = None, progress: Callable[[str, float], None] | None = None
-) -> Listing:
-    """The images of a folder or an archive, which is told by its first bytes.
-
-    Args:
-        path: the folder, or a .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .zip file.
-        root: a folder inside it: only what lies below counts, and names are relative to it.
-        scratch: where a compressed tar may be spooled; None takes the system's folder for temporary files.
-        progress: is told of spooling, and the fraction done.
-
-    Raises:
-        InputError: for a missing path, or a file that is no archive.
-    """
-    try:
-        if path.is_dir():
-            return _Folder(path, root)
-        with path.open("rb") as file:
-            magic = file.read(512)
-    except FileNotFoundError:
-        raise InputError(f"data {str(path)!r} does not exist; check the path") from None
-    except OSError as error:
-        raise InputError(f"data {str(path)!r} cannot be opened ({error.strerror}); check the path") from None
-    from vaekit.data.archives import archive  # imported late: it builds on this module
-
-    found = archive(path, root, magic, scratch, progress)
-    if found is not None:
-        return found
-    raise InputError(f"data {str(path)!r} is no folder and no {_ARCHIVES} file, or is damaged; give one of these")
-
-
 def shown(name: str) -> str:
     r"""A file's name fit for a sentence: on one line, unprintable characters escaped, the middle of a long one cut.
 
@@ -141,7 +109,7 @@ def shown(name: str) -> str:
     return plain if len(plain) <= 80 else f"{plain[:38]}...{plain[-39:]}"
 
 
-class _Folder(Listing):
+class Folder(Listing):
     """Files under a folder; links are followed, each folder once."""
 
     def __init__(self, path: Path, root: str):

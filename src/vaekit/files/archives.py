@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from vaekit.data.decode import MOST_BYTES, UnreadableError
-from vaekit.data.listing import NOISE, Entry, Listing, check_size, digest, is_image, reason_of, shown
 from vaekit.errors import InputError
+from vaekit.files.decode import MOST_BYTES, UnreadableError
+from vaekit.files.listing import NOISE, Entry, Folder, Listing, check_size, digest, is_image, reason_of, shown
+
+_ARCHIVES = ".tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .zip"
 
 _BOMB = 200  # times its own size that a compressed file may expand to, beyond _SMALL; images hardly compress
 _SMALL = 64 << 20
@@ -213,3 +215,32 @@ _DECOMPRESSORS: tuple[tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
     (b"BZh", bz2.BZ2File),
     (b"\xfd7zXZ\x00", lzma.LZMAFile),
 )
+
+
+def list_images(
+    path: Path, root: str = "", scratch: Path | None = None, progress: Callable[[str, float], None] | None = None
+) -> Listing:
+    """The images of a folder or an archive, which is told by its first bytes.
+
+    Args:
+        path: the folder, or a .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz or .zip file.
+        root: a folder inside it: only what lies below counts, and names are relative to it.
+        scratch: where a compressed tar may be spooled; None takes the system's folder for temporary files.
+        progress: is told of spooling, and the fraction done.
+
+    Raises:
+        InputError: for a missing path, or a file that is no archive.
+    """
+    try:
+        if path.is_dir():
+            return Folder(path, root)
+        with path.open("rb") as file:
+            magic = file.read(512)
+    except FileNotFoundError:
+        raise InputError(f"data {str(path)!r} does not exist; check the path") from None
+    except OSError as error:
+        raise InputError(f"data {str(path)!r} cannot be opened ({error.strerror}); check the path") from None
+    found = archive(path, root, magic, scratch, progress)
+    if found is not None:
+        return found
+    raise InputError(f"data {str(path)!r} is no folder and no {_ARCHIVES} file, or is damaged; give one of these")

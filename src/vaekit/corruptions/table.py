@@ -14,7 +14,7 @@ from vaekit.noise import Noise
 from vaekit.tables import Table
 
 Shape = tuple[int, int, int]
-CORRUPTIONS = Table("corruption", "vaekit.data")
+CORRUPTIONS = Table("corruption", "vaekit.corruptions")
 
 
 class Corruption(Protocol):

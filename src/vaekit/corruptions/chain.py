@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from vaekit.config import Flag, flags, leaf, parse, replace
-from vaekit.data.corruptions import CORRUPTIONS, Corruption, Shape
+from vaekit.corruptions.table import CORRUPTIONS, Corruption, Shape
 from vaekit.errors import InputError, unknown
 from vaekit.noise import Noise
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from corruption_cases import noise, smooth
-from vaekit.data.blurs import Defocus, Downsample, GaussianBlur, MotionBlur, filter_axes, gaussian_window
+from vaekit.corruptions.blurs import Defocus, Downsample, GaussianBlur, MotionBlur, filter_axes, gaussian_window
 from vaekit.noise import Noise
 
 

@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import cases
 from corruption_cases import STRENGTHS, at, noise, smooth
 from oracles import bilinear_blur
+from vaekit.corruptions.table import CORRUPTIONS, Clean, DownUp
 from vaekit.data.batches import Data
-from vaekit.data.corruptions import CORRUPTIONS, Clean, DownUp
 from vaekit.data.images import Splits
 from vaekit.evaluation.restoration import as_target, psnr
 from vaekit.noise import Noise

@@ -19,11 +19,11 @@ from PIL import Image
 
 from helpers_files import noise, saved, special_tar, write_folder, write_tar, write_zip
 from vaekit.data import archives
-from vaekit.data.decode import Rule, UnreadableError, decode, quiet
 from vaekit.data.folders import load_folder, load_pairs, open_packed
-from vaekit.data.listing import list_images
 from vaekit.data.sizing import Opening, Sizing
 from vaekit.errors import InputError
+from vaekit.files.archives import list_images
+from vaekit.files.decode import Rule, UnreadableError, decode, quiet
 
 KINDS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "JPEG2000", "AVIF", "TGA", "PPM")
 GOOD = saved(np.full((16, 16, 3), 77, np.uint8))
@@ -163,7 +163,7 @@ def containers(folder: Path, files: dict[str, bytes]) -> list[Path]:
 def test_among_many_good_images_all_are_named_and_every_good_one_is_read(
     tmp_path: Path, unreadable: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vaekit.data.packing._MOST_SKIPPED", (10_000, 1.0))
+    monkeypatch.setattr("vaekit.files.packing._MOST_SKIPPED", (10_000, 1.0))
     files = FILES | {f"good{n}.png": GOOD for n in range(30)}
     for path in containers(tmp_path, files):
         found = open_packed(path, SILENT)
@@ -241,7 +241,7 @@ def test_giant_declared_sizes_are_not_allocated(tmp_path: Path) -> None:
 
 
 def test_pairs_of_harmful_files_have_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vaekit.data.packing._MOST_SKIPPED", (10_000, 1.0))
+    monkeypatch.setattr("vaekit.files.packing._MOST_SKIPPED", (10_000, 1.0))
     files = {f"{n}.png": content for n, content in enumerate(FILES.values())}
     good = dict.fromkeys(files, GOOD)
     for noisy, clean in ((files, good), (good, files), (files, files)):

@@ -8,11 +8,11 @@ import torch
 
 import vaekit
 from corruption_cases import noise, smooth
-from vaekit.data.blurs import Downsample, GaussianBlur
-from vaekit.data.chain import Chain, parse_chain, with_strength
-from vaekit.data.corruptions import CORRUPTIONS, Clean
-from vaekit.data.jpeg import Jpeg
-from vaekit.data.noises import GaussianNoise
+from vaekit.corruptions.blurs import Downsample, GaussianBlur
+from vaekit.corruptions.chain import Chain, parse_chain, with_strength
+from vaekit.corruptions.jpeg import Jpeg
+from vaekit.corruptions.noises import GaussianNoise
+from vaekit.corruptions.table import CORRUPTIONS, Clean
 from vaekit.errors import InputError
 
 

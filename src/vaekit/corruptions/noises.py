@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vaekit.config import leaf
-from vaekit.data.corruptions import CORRUPTIONS, SameSize, like
+from vaekit.corruptions.table import CORRUPTIONS, SameSize, like
 from vaekit.noise import Noise
 
 
