@@ -123,7 +123,7 @@ def test_unknown_data_set(name: str, capsys: Capture, folder: Path) -> None:
     for wrong in (name + "s", name.replace("-", "").upper()):
         if wrong.lower() != name:
             sentence = refused(capsys, "train", "--out", "x", "--data", wrong)
-            assert sentence == f"data set {wrong!r} is unknown; did you mean {name!r}?"
+            assert sentence == f"data set, file or folder {wrong!r} is unknown; did you mean {name!r}?"
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "train"])

@@ -669,7 +669,7 @@ def test_denoising_is_scored_on_the_clean_target(tmp_path: Path) -> None:
     run = vaekit.train(tmp_path / "run", config=chosen, observer=Silent())
     found = vaekit.evaluate(run.path, num_importance_samples=2, limit=30)
     model, _, _ = vaekit.load_model(run.path)
-    clean = load_splits(Data(data="digits", validation=51, train_limit=192), None).test.unit()[:30]
+    clean = load_splits(Data(data="digits", validation=51, train_limit=192), None).test.spread(30).unit()
     blurred = F.interpolate(F.interpolate(clean, (4, 4), mode="bilinear"), (8, 8), mode="bilinear")
     noise = Noise(torch.tensor(seed_key(0, "evaluate")), torch.arange(30))
     with torch.no_grad():

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from helpers_files import special_tar, write_folder, write_tar, write_zip
-from vaekit.data import archives
 from vaekit.errors import InputError
+from vaekit.files import archives
 from vaekit.files.archives import list_images
 from vaekit.files.decode import UnreadableError
 

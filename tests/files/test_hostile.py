@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from helpers_files import noise, saved, special_tar, write_folder, write_tar, write_zip
-from vaekit.data import archives
 from vaekit.data.folders import load_folder, load_pairs, open_packed
 from vaekit.data.sizing import Opening, Sizing
 from vaekit.errors import InputError
+from vaekit.files import archives
 from vaekit.files.archives import list_images
 from vaekit.files.decode import Rule, UnreadableError, decode, quiet
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from helpers_files import write_folder, write_tar
-from vaekit.data import decode
 from vaekit.errors import InputError
+from vaekit.files import decode
 from vaekit.files.archives import list_images
 from vaekit.files.decode import UnreadableError
 from vaekit.files.listing import natural, shown

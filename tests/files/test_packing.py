@@ -19,10 +19,10 @@ import torch
 
 from helpers_files import noise, numbered, saved, write_folder, write_tar, write_zip
 from helpers_run import environment
-from vaekit.data import packed, packing
 from vaekit.data.folders import load_folder, open_packed
 from vaekit.data.sizing import Opening, Sizing
 from vaekit.errors import InputError
+from vaekit.files import packed, packing
 from vaekit.files.archives import list_images
 
 
@@ -200,7 +200,7 @@ KILLED = """
 import sys
 sys.path[:0] = [{tests!r}]
 from helpers_run import plant
-from vaekit.data import packing
+from vaekit.files import packing
 packing._COMMIT = 32
 if {fault!r}:
     plant(**{fault!r})
