@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 import cases
 from vaekit.data.batches import Data
 from vaekit.data.images import Images, Splits
+from vaekit.memory import fetch_ahead
 from vaekit.noise import Noise
 from vaekit.runs import Run
 from vaekit.settings import configure
@@ -40,6 +42,21 @@ def order(step: int) -> torch.Tensor:
     return torch.arange(step * 3, step * 3 + 4) % 10
 
 
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose memory holds no set of images."""
+    monkeypatch.setattr("vaekit.training.feed.physical_memory", lambda: 0)
+
+
+def test_a_mapped_set_is_streamed_where_it_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = mapped(cases.random_images((3, 5, 4), 10), tmp_path)
+    size = 10 * (3 * 5 * 4 + 8)  # pixels and labels
+    for memory, kind in ((2 * size, Resident), (2 * size - 2, Streamed)):
+        monkeypatch.setattr("vaekit.training.feed.physical_memory", lambda memory=memory: memory)
+        assert isinstance(feed(large, order, CPU), kind)
+
+
+@pytest.mark.usefixtures("little_memory")
 def test_streamed_batches_are_those_of_memory(tmp_path: Path) -> None:
     images = cases.random_images((3, 5, 4), 10)
     stream = feed(mapped(images, tmp_path), order, CPU)
@@ -90,9 +107,13 @@ def test_no_thread_is_left() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "vaekit-images"]
 
 
-def test_training_from_a_mapped_file_ends_with_the_same_bits(tmp_path: Path, digits: Splits) -> None:
+def test_training_from_a_mapped_file_ends_with_the_same_bits(
+    tmp_path: Path, digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights = []
-    for name in ("memory", "mapped"):
+    for name in ("memory", "mapped", "streamed"):
+        if name == "streamed":
+            monkeypatch.setattr("vaekit.training.feed.physical_memory", lambda: 0)
         train = digits.train if name == "memory" else mapped(digits.train, tmp_path)
         splits = Splits(digits.info, train, digits.val, digits.test)
         config = configure("cvae-onehot", data="digits", channels=(4,), dense=8, epochs=1, device="cpu", threads=1)
@@ -100,8 +121,16 @@ def test_training_from_a_mapped_file_ends_with_the_same_bits(tmp_path: Path, dig
         resolved = resolve(config.training, model)
         run = Run.create(tmp_path / name, config, digits.info, resolved)
         trainer = Trainer(run, splits, model, Processes(CPU), CPU, Silent())
-        assert isinstance(trainer.feed, Resident if name == "memory" else Streamed)
+        assert isinstance(trainer.feed, Streamed if name == "streamed" else Resident)
         trainer.fit()
         weights.append(trainer.weights())
     for key, value in weights[0].items():
         assert torch.equal(value, weights[1][key]), key
+        assert torch.equal(value, weights[2][key]), key
+
+
+def test_a_mapped_file_is_asked_for_and_unchanged(tmp_path: Path) -> None:
+    images = cases.random_images((3, 32, 32), 50)
+    large = mapped(images, tmp_path)
+    assert fetch_ahead(large.pixels) == (platform.system() == "Linux")
+    assert torch.equal(large.unit(), images.unit())

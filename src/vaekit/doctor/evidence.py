@@ -14,7 +14,7 @@ from vaekit.data.batches import Batch, Data
 from vaekit.data.images import DataInfo, Images, Splits
 from vaekit.doctor.units import Layer, watched
 from vaekit.errors import InputError
-from vaekit.evaluation.restoration import psnr
+from vaekit.evaluation.restoration import as_target, psnr
 from vaekit.generation import reconstruct
 from vaekit.models.draw import Draw, Latent
 from vaekit.models.table import Model
@@ -300,14 +300,12 @@ def moved(model: Model, config: Config, info: DataInfo) -> float | None:
 
 
 def _restored(model: Model, data: Data, images: Images) -> tuple[float, float] | None:
-    """PSNR in dB, against the clean targets, of restored images and of inputs; None where they do not compare."""
+    """PSNR in dB, against the clean targets, of restored images and of inputs (enlarged if need be); else None."""
     if not data.restores or not hasattr(model, "encode"):
         return None
     batch = _batch(data, images, 0, NUM_IMAGES)
-    if batch.input.shape != batch.target.shape:
-        return None
     after = psnr(reconstruct(model, batch.input, batch.condition if model.conditional else None), batch.target)
-    return after.mean().item(), psnr(batch.input, batch.target).mean().item()
+    return after.mean().item(), psnr(as_target(batch.input, batch.target.shape), batch.target).mean().item()
 
 
 def learned_sigma(config: Config) -> bool:
