@@ -126,6 +126,15 @@ def test_unknown_data_set(name: str, capsys: Capture, folder: Path) -> None:
             assert sentence == f"data set, file or folder {wrong!r} is unknown; did you mean {name!r}?"
 
 
+@pytest.mark.parametrize("name", ["photo.png", "photos.tar.gz", "some/photos", "own.npy"])
+def test_what_looks_like_a_file_and_is_not_there(name: str, capsys: Capture, folder: Path, trained_run: Run) -> None:
+    for words in (
+        ["train", "--out", "x", "--data", name],
+        ["reconstruct", trained_run.path, "--out", "x.png", "--images", name],
+    ):
+        assert refused(capsys, *words).endswith(f"{name!r} does not exist; check the path")
+
+
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "train"])
 def test_misspelt_options_of_every_verb(verb: str, capsys: Capture, trained_run: Run) -> None:
     lines = good(capsys, verb, "--help").out.splitlines()

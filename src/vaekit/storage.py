@@ -75,7 +75,7 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Model
     ((1, 8, 8), 20)
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {device}: this machine has no usable CUDA device; choose cpu")
+        raise InputError(f"--device {device}: this machine has no usable CUDA device; choose cpu or auto")
     file = Path(path)
     if file.is_dir():
         file = file / "model.safetensors"

@@ -337,7 +337,7 @@ def test_the_doctors_findings_are_a_section_of_their_own(run, evaluation, figure
         in text
     )
     healthy = read(write_report(run, evaluation, figures, Examination((), ("dead units",)))).text
-    assert "Doctor No illness was found: dead units." in healthy
+    assert "Doctor No illness was found. Looked at: dead units." in healthy
     assert "Doctor" not in read(write_report(run, evaluation, figures)).text
 
 

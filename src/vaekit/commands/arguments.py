@@ -222,6 +222,14 @@ class Parser(argparse.ArgumentParser):
         """Add ``--split``."""
         self.one_of("--split", ("train", "val", "test"), "test", "images of the run's data to use")
 
+    def measuring(self, samples: int) -> None:
+        """Add how bounds are measured: importance samples, images, noise and device."""
+        self.number("--importance-samples", samples, "importance samples for each image: more are surer")
+        self.number("--limit", None, "use only N images, evenly spread", most=10**9)
+        self.seed("seed of the evaluation's noise")
+        self.one_of("--device", ("auto", "cpu", "cuda"), "auto", "where to compute")
+        self.data_dir()
+
     def inputs(self, count: int, counted: str, film: str = "") -> None:
         """Add the arguments of verbs that read images and write images; `film` says what a .gif would show."""
         self.model()

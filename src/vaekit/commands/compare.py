@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
-
 from vaekit.commands.arguments import Parser
 from vaekit.commands.console import progress
 from vaekit.comparison.compare import compare
@@ -28,15 +26,9 @@ def compare_verb(parser: Parser, words: list[str]) -> None:
         "--out", metavar="DIR", help="folder for compare.html, compare.json and the pictures, made if need be [none]"
     )
     parser.split()
-    parser.number("--importance-samples", DEFAULT_SAMPLES, "importance samples for each image: more are surer")
-    parser.number("--limit", None, "use only N images, evenly spread", most=10**9)
-    parser.seed("seed of the evaluation's noise, the same for all runs")
-    parser.one_of("--device", ("auto", "cpu", "cuda"), "auto", "where to compute")
-    parser.data_dir()
+    parser.measuring(DEFAULT_SAMPLES)
     parser.json("the record")
     options = parser.read(words)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: this machine has no usable CUDA device; choose cpu or auto")
     folder = None if options.out is None else _folder(options.out)
     record, runs = compare(
         options.runs,

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vaekit.commands.arguments import Parser
 from vaekit.commands.compare import compare_verb
 from vaekit.commands.console import KINDS, evaluation_text, list_kinds, listing, listing_text, progress, train_help
@@ -159,15 +157,9 @@ def _not_a_setting(word: str, last: str, known: list[str]) -> InputError:
 def evaluate_verb(parser: Parser, words: list[str]) -> None:
     parser.model()
     parser.split()
-    parser.number("--importance-samples", DEFAULT_SAMPLES, "importance samples for each image: more are surer")
-    parser.number("--limit", None, "use only N images, evenly spread", most=10**9)
-    parser.seed("seed of the evaluation's noise")
-    parser.one_of("--device", ("auto", "cpu", "cuda"), "auto", "where to compute")
-    parser.data_dir()
+    parser.measuring(DEFAULT_SAMPLES)
     parser.json("the record")
     options = parser.read(words)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: this machine has no usable CUDA device; choose cpu or auto")
     record = evaluate(
         options.run,
         options.split,

@@ -18,11 +18,10 @@ from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images, Splits, checksum
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
-from vaekit.evaluation.evaluate import DEFAULT_SAMPLES
+from vaekit.evaluation.evaluate import DEFAULT_SAMPLES, prepared
 from vaekit.evaluation.likelihood import estimate
 from vaekit.evaluation.restoration import psnr
 from vaekit.generation import reconstruct
-from vaekit.memory import keep_pages
 from vaekit.models.table import Model
 from vaekit.noise import Noise, seed_key
 from vaekit.probability.likelihoods import LIKELIHOODS
@@ -106,14 +105,8 @@ def compare(
     >>> gap["low"] < gap["mean"] < gap["high"]
     True
     """
-    for option, count in (("--importance-samples", num_importance_samples), ("--limit", limit)):
-        if count is not None and count < 1:
-            raise InputError(f"{option}: {count} is out of range; it must be at least 1")
+    device = prepared(device, {"--importance-samples": num_importance_samples, "--limit": limit})
     _check_paths(paths)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    keep_pages()
     loaded = [load_model(path, device) for path in paths]
     chosen = _same_images(paths, [(config, info) for _, config, info in loaded], split, limit, data_dir)
     runs: list[Contestant] = []

@@ -165,4 +165,6 @@ def load(name: str, folder: Path | None, opening: Opening | None = None) -> Load
         from vaekit.data.folders import load_folder  # imported late: it builds on this module
 
         return load_folder(path, opening)
+    if path.suffix:  # no set has an ending
+        raise InputError(f"data {name!r} does not exist; check the path")
     raise unknown("data set, file or folder", name, SOURCES)

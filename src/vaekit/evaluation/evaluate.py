@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -66,20 +66,13 @@ def evaluate(
     (179, 'surrogate', True)
     """
     counts = {"--importance-samples": num_importance_samples, "--limit": limit, "decodes_at_once": decodes_at_once}
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"{name}: {count} is out of range; it must be at least 1")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    keep_pages()
+    device = prepared(device, counts)
     model, config, info = load_model(path, device)
     data = config.data
     splits = load_splits(data, data_folder(data_dir))
     if splits.info != info:
         raise InputError(f"data {info.name!r} changed since the model was trained; restore them or train anew")
-    images = splits.named(split)
-    images = images.spread(limit).to(device)
+    images = splits.named(split).spread(limit).to(device)
     found = estimate(model, data, images, num_importance_samples, seed, decodes_at_once, progress)
     measure = config.model.likelihood.measure(data.is_binary(info))
     record = {
@@ -109,6 +102,26 @@ def _bits_per_dim(nll_nats: float | None, measure: Measure, dequantized: bool, n
     # a level is 1/256 wide in dequantized pixels: its probability is the density there over 256
     of_levels = nll_nats + num_dims * math.log(256.0) if measure == "density" else nll_nats
     return of_levels / (num_dims * math.log(2.0))
+
+
+def prepared(device: str, counts: Mapping[str, int | None]) -> str:
+    """Check what a measurement was given, and set this process up for it; returns the device that auto stands for.
+
+    Args:
+        device: auto (a GPU where there is one), cpu or cuda.
+        counts: numbers that must be at least 1, or None, by the name that a sentence should call them.
+
+    Raises:
+        InputError: for a count below 1.
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{name}: {count} is out of range; it must be at least 1")
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    keep_pages()
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _bounds(found: Estimate, num_samples: int) -> dict[str, Any]:

@@ -179,9 +179,10 @@ def _doctor(examination: Examination | None) -> str:
         f"<i>{escape(finding.remedy)}</i>{f' ({escape(finding.concerns)})' if finding.concerns else ''}</li>"
         for finding in examination.findings
     )
-    well = "No illness was found" if examination.healthy else "Also looked at"
+    well = "No illness was found. Looked at" if examination.healthy else "Also looked at"
     looked = f"<p class=small>{well}: {escape(', '.join(examination.checked))}.</p>"
-    return f"<section class=notes><h2>Doctor</h2>{f'<ul>{items}</ul>' if items else ''}{looked}</section>"
+    look = "notes well" if examination.healthy else "notes"
+    return f'<section class="{look}"><h2>Doctor</h2>{f"<ul>{items}</ul>" if items else ""}{looked}</section>'
 
 
 def _figure(order: int, figure: FigureFile) -> str:

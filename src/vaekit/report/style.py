@@ -3,10 +3,10 @@
 CSS = """
 :root{color-scheme:light dark;--paper:#fbfbfa;--card:#fff;--ink:#1b1f24;--soft:#5b6470;--rule:#e1e4e8;
 --accent:#0067a3;
---warn:#fff6e5;--warn-edge:#e69f00;--code:#f1f3f5}
+--warn:#fff6e5;--warn-edge:#e69f00;--well:#edf6fb;--well-edge:#56b4e9;--code:#f1f3f5}
 @media(prefers-color-scheme:dark){:root{--paper:#14171a;--card:#1d2125;--ink:#e7e9ec;--soft:#a3acb6;
 --rule:#333a41;
---accent:#6cb8ea;--warn:#2b2415;--warn-edge:#c98b00;--code:#262b30}}
+--accent:#6cb8ea;--warn:#2b2415;--warn-edge:#c98b00;--well:#16252e;--well-edge:#3f8fbd;--code:#262b30}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);
@@ -32,6 +32,7 @@ white-space:nowrap}
 .notes{background:var(--warn);border-left:4px solid var(--warn-edge);border-radius:0 10px 10px 0;
 padding:1rem 1.25rem;
 margin-top:2rem}
+.notes.well{background:var(--well);border-left-color:var(--well-edge)}
 .notes h2{margin:0 0 .4rem;font-size:1rem}
 .notes ul{margin:0;padding-left:1.1rem}
 .notes li{margin:.4rem 0;font-size:.9375rem}
