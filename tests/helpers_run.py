@@ -131,11 +131,11 @@ def _record_shares(file: str) -> None:
 
 
 def _main(fault: dict[str, Any] | None, walls: bool = False, shares: str | None = None) -> None:
-    """Run the command line here: with a fault, with the entries of test_walls, with a record of its images."""
+    """Run the command line here: with a fault, with the entries of walls.py, with a record of its images."""
     if walls:
-        import test_walls
+        import walls as entries
 
-        test_walls.register()
+        entries.register()
     if shares is not None:
         _record_shares(shares)
     if fault is not None:

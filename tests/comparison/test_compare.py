@@ -191,10 +191,10 @@ def test_seeds_of_one_configuration_have_a_spread(made: dict[str, Run]) -> None:
 
 
 def test_what_has_no_bound_is_compared_by_what_it_has(tmp_path: Path, made: dict[str, Run]) -> None:
-    import test_walls
+    import walls
 
-    with test_walls.registered():
-        plain = vaekit.train(tmp_path / "plain", config=test_walls.WALLS["autoencoder"](), observer=Silent())
+    with walls.registered():
+        plain = vaekit.train(tmp_path / "plain", config=walls.WALLS["autoencoder"](), observer=Silent())
         record, _ = compare([plain.path, made["small"].path], num_importance_samples=SAMPLES, limit=40)
     (found,) = record["differences"]
     assert record["runs"][0]["elbo_nats"] is None

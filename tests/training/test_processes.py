@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-import test_walls
 import vaekit
+import walls
 from helpers_run import command, environment, timeless
 from vaekit.data.batches import Data, Order
 from vaekit.data.splits import load_splits
@@ -180,7 +180,7 @@ WALLS = {
 def test_what_joins_the_images_of_a_batch_sees_those_of_all_processes(name: str, tmp_path: Path) -> None:
     ends = together(words(tmp_path / "two", **WALLS[name]), [{"walls": True}] * 2)
     assert [code for code, _, _ in ends] == [0, 0], ends
-    with test_walls.registered():
+    with walls.registered():
         assert_close_runs(Run(tmp_path / "two"), single(tmp_path / "one", **WALLS[name]))
 
 
