@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 import typing
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from vaekit.config import Flag, Leaf, flags, replace
 from vaekit.data.batches import Batch
 from vaekit.data.images import DataInfo, Images
+from vaekit.latents.deterministic import DeterministicPosterior
 from vaekit.models.vae import VAEConfig
 from vaekit.networks.conditioning import Attributes
 from vaekit.noise import Noise
-from vaekit.objectives.table import Context
+from vaekit.objectives.table import OBJECTIVES, Context
 from vaekit.settings import Config
 from vaekit.tables import Table
 
@@ -172,6 +174,17 @@ def models() -> Iterator[tuple[str, VAEConfig]]:
             seen.add(model)
             words = [flag.table.name_of(_at(model, flag.path)) for flag in flags(model) if flag.table]
             yield "-".join(words), model
+
+
+def objective_for(provides: frozenset[str]) -> Any:
+    """An objective that a model can be trained with: the ELBO, or for lack of a bound the first that fits."""
+    return next(entry() for entry in map(OBJECTIVES.__getitem__, ["elbo", *OBJECTIVES]) if entry().needs <= provides)
+
+
+def model_for(objective: Any, model: VAEConfig) -> VAEConfig:
+    """The model, its code deterministic where an objective asks for that."""
+    wanted = "deterministic" in objective.needs
+    return dataclasses.replace(model, posterior=DeterministicPosterior()) if wanted else model
 
 
 def _at(tree: Any, path: tuple[str, ...]) -> Any:

@@ -19,8 +19,8 @@ from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
 from torch import nn
 
+from vaekit.latents.gaussian import DiagonalGaussianHead, StandardNormalPrior
 from vaekit.models.vae import VAEModel
-from vaekit.probability.latents import DiagonalGaussianHead, StandardNormalPrior
 from vaekit.probability.likelihoods import Gaussian
 
 

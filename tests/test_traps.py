@@ -123,18 +123,17 @@ def test_04_the_bound_is_reported_and_not_the_gradient_surrogate(
     oracle, images = linear
     batch, noise = cases.plain_batch(images), Noise.from_seed(0, 200)
     draw = oracle.model(0.5, 0.4).draw(batch, (5,), noise)
-    loss, terms = Iwae(5)(draw, batch, cases.context())
+    loss, _ = Iwae(5)(draw, batch, cases.context())
     bound = importance_weighted(draw.log_w).mean().item()
     surrogate = (torch.softmax(draw.log_w, 0) * draw.log_w).sum(0).mean().item()
     assert abs(surrogate - bound) > 0.1
     assert loss[MODEL].item() == pytest.approx(-bound, rel=1e-5)
-    assert terms["iw_elbo_nats"].item() == pytest.approx(bound, rel=1e-5)
 
 
 def test_04_models_are_selected_by_the_bound_and_not_by_the_loss() -> None:
     """Mistake: the weights kept are those of the lowest loss, whose beta is not 1."""
     model = nn.Linear(1, 1)
-    trainer = SimpleNamespace(progress=Progress(), settings=Training(), model=model, best=None)
+    trainer = SimpleNamespace(progress=Progress(), settings=Training(), model=model, best=None, objective=Elbo())
     for epoch, (loss, elbo) in enumerate([(50.0, -90.0), (60.0, -80.0), (40.0, -85.0), (1.0, float("nan"))], 1):
         trainer.progress.epoch = epoch
         nn.init.constant_(model.weight, epoch)

@@ -107,7 +107,7 @@ def _step(
 ) -> tuple[Model, TrainingStep, Optimizers, Images]:
     with seeded(0, "test"), unset_fake_temporarily():
         model = chosen.model.build(info)
-        players = chosen.objective.players(chosen.model.latent_dim)
+        players = chosen.objective.players(chosen.model.latent_dim, INFO.shape)
     for module in [model, *players.values()] if mode else []:
         for part in module.modules():
             for tensors in (part._parameters, part._buffers):
@@ -258,7 +258,7 @@ def test_quantizing_logs_its_penalty_and_passes_gradients_straight_through() -> 
 @pytest.mark.parametrize("name", NO_BOUND)
 def test_what_has_no_bound_is_refused_by_the_elbo_and_has_no_samples(name: str, tmp_path: Path) -> None:
     chosen = replace(WALLS[name](), objective=Elbo())
-    with pytest.raises(InputError, match=r"^--objective elbo: needs rate, which this model does not provide$"):
+    with pytest.raises(InputError, match=r"^--objective elbo: needs a rate, and so a bound on log p"):
         vaekit.train(tmp_path / "refused", config=chosen, observer=Silent())
     assert not (tmp_path / "refused").exists()
     run = vaekit.train(tmp_path / "run", config=WALLS[name](), observer=Silent())

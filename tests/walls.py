@@ -16,6 +16,8 @@ from vaekit.config import choice, leaf
 from vaekit.corruptions.table import DownUp
 from vaekit.data.batches import Batch, Data
 from vaekit.data.images import DataInfo
+from vaekit.latents.gaussian import DiagonalGaussianHead, StandardNormalPrior
+from vaekit.latents.table import POSTERIORS, PRIORS
 from vaekit.models.draw import Draw, Latent
 from vaekit.models.table import MODELS, Model
 from vaekit.models.vae import VAEConfig, VAEModel
@@ -25,7 +27,6 @@ from vaekit.objectives.bounds import importance_weighted
 from vaekit.objectives.elbo import Elbo
 from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses, SinglePlayer, detached
 from vaekit.probability.distributions import StandardNormal, draw
-from vaekit.probability.latents import POSTERIORS, PRIORS, DiagonalGaussianHead, StandardNormalPrior
 from vaekit.probability.likelihoods import LIKELIHOODS, Bernoulli, Likelihood
 from vaekit.settings import Config, Training
 
@@ -72,7 +73,7 @@ class FactorWall(SinglePlayer):
     gamma: float = leaf(5.0, "weight of the total correlation", ge=0)
     scope = "batch"
 
-    def players(self, num_latents: int) -> dict[str, nn.Module]:
+    def players(self, num_latents: int, shape: tuple[int, int, int]) -> dict[str, nn.Module]:
         return {"discriminator": nn.Sequential(nn.Linear(num_latents, 16), nn.ReLU(), nn.Linear(16, 2))}
 
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
@@ -98,8 +99,13 @@ class FactorWall(SinglePlayer):
 class FlowPosteriorWall:
     """Neural spline flow given the features (Durkan et al. 2019)."""
 
+    space = "euclidean"
+
     def build(self, num_features: int, num_latents: int) -> nn.Module:
         return zuko.flows.NSF(num_latents, num_features, bins=4, transforms=1, hidden_features=(16,))
+
+    def standard(self, num_latents: int) -> nn.Module:
+        return StandardNormalPrior(num_latents)
 
 
 class _FlowPrior(nn.Module):
@@ -115,7 +121,9 @@ class _FlowPrior(nn.Module):
 class FlowPriorWall:
     """Masked autoregressive flow (Papamakarios, Pavlakou and Murray 2017)."""
 
-    def build(self, num_latents: int, num_condition: int) -> nn.Module:
+    spaces = frozenset({"euclidean"})
+
+    def build(self, num_latents: int, num_condition: int, shape: tuple[int, int, int], posterior: Any) -> nn.Module:
         return _FlowPrior(num_latents, num_condition)
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError, unknown
+from vaekit.latents.gaussian import StandardNormalPrior
 from vaekit.models.table import Model
 from vaekit.networks.conditioning import UNKNOWN
 from vaekit.noise import Noise
 from vaekit.paths import lerp, slerp
 from vaekit.probability.distributions import center_of
-from vaekit.probability.latents import StandardNormalPrior
 
 _LARGEST = torch.finfo(torch.float32).max
 

@@ -14,16 +14,17 @@ from vaekit.config import flags, replace
 from vaekit.data.batches import Data
 from vaekit.data.images import DataInfo, Images
 from vaekit.errors import InputError
+from vaekit.latents.gaussian import DiagonalGaussianHead
 from vaekit.models.vae import VAEConfig, VAEModel
 from vaekit.networks.conditioning import Embedding, OneHot
 from vaekit.networks.conv import Conv
 from vaekit.networks.mlp import MLP
 from vaekit.networks.residual import Residual
 from vaekit.noise import Noise
-from vaekit.objectives.table import OBJECTIVES
-from vaekit.probability.latents import DiagonalGaussianHead
-from vaekit.settings import Config, preset
+from vaekit.objectives.table import MODEL, OBJECTIVES
+from vaekit.settings import Config, Training, preset
 from vaekit.storage import load_model, save_model
+from vaekit.training.optimization import Optimizers
 from vaekit.training.step import TrainingStep, numeric_fields
 
 MODELS = dict(cases.models())
@@ -50,7 +51,7 @@ def images_of(model: Any, shape: tuple[int, int, int], count: int) -> Images:
 
 
 def step_of(config: Config, model: Any, objective: Any) -> TrainingStep:
-    return TrainingStep(model, objective, objective.players(config.model.latent_dim), Data(), 100)
+    return TrainingStep(model, objective, objective.players(config.model.latent_dim, (1, 8, 8)), Data(), 100)
 
 
 @each_model
@@ -108,8 +109,13 @@ def test_every_objective_gives_every_parameter_a_finite_gradient(name: str, obje
     for loss in result.losses.values():
         assert loss.shape == ()
         assert torch.isfinite(loss)
-    result.losses["model"].backward()
-    for label, parameter in model.named_parameters():
+    players = {MODEL: model, **dict(step.players.items())}
+    optimizers = Optimizers(players, Training(), torch.device("cpu"), entry.rates(), model.inference_parameters())
+    optimizers.backward(result.losses)
+    reads_prior = bool(entry.needs - {"deterministic", "inference"})
+    for label, parameter in nn.ModuleDict(players).named_parameters():
+        if not parameter.requires_grad or (label.startswith("model.prior.") and not reads_prior):
+            continue
         assert parameter.grad is not None, label
         assert torch.isfinite(parameter.grad).all(), label
         assert parameter.grad.abs().sum() > 0, label
@@ -247,8 +253,8 @@ def test_path_only_cuts_the_density_of_every_posterior_from_encoder_and_paramete
     model = build(MODELS[name], cases.SHAPES[0])
     batch = Data().batch(images_of(MODELS[name], cases.SHAPES[0], 5), torch.arange(5), Noise.from_seed(0, 5))
     draw = model.draw(batch, (3,), Noise.from_seed(0, 5))
-    if "log_w" not in model.provides:
-        pytest.skip("a deterministic code has no density")
+    if "path" not in model.provides:
+        pytest.skip("its density cannot be taken again")
     path = draw.rescore(path_only=True)
     torch.testing.assert_close(path.log_w, draw.log_w)
     for before, after in zip(draw.latents, path.latents, strict=True):
@@ -264,8 +270,8 @@ def test_only_a_diagonal_gaussian_posterior_provides_what_needs_one() -> None:
     encoder, prior, decoder, likelihood = parts
     plain = VAEModel(encoder, nn.Linear(4, 4), prior, decoder, likelihood)
     diagonal = VAEModel(encoder, DiagonalGaussianHead(4, 2), prior, decoder, likelihood)
-    assert plain.provides == {"rate", "log_w"}
-    assert diagonal.provides == {"rate", "log_w", "diagonal"}
+    assert plain.provides == {"rate", "log_w", "vectors", "inference", "path"}
+    assert diagonal.provides == {*plain.provides, "diagonal"}
 
 
 def test_codes_stand_for_labels() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import cases
 from vaekit.data.batches import Data
 from vaekit.errors import InputError
+from vaekit.latents.gaussian import DiagonalGaussianHead, StandardNormalPrior
 from vaekit.models.draw import Draw, Latent
 from vaekit.models.vae import VAEConfig, VAEModel
 from vaekit.networks.mlp import MLP
@@ -20,7 +21,6 @@ from vaekit.objectives import bounds
 from vaekit.objectives.free_bits import FreeBits
 from vaekit.objectives.table import MODEL
 from vaekit.probability.distributions import DiagonalGaussian, StandardNormal
-from vaekit.probability.latents import DiagonalGaussianHead, StandardNormalPrior
 from vaekit.probability.likelihoods import BernoulliImage
 from vaekit.settings import configure
 from vaekit.training.processes import Processes
@@ -146,7 +146,7 @@ def test_only_models_whose_latents_have_rates_of_their_own_can_be_trained(tmp_pa
 
 def test_what_lacks_it_is_refused_in_one_sentence(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StandardNormalPrior, "diagonal", False)
-    with pytest.raises(InputError, match=r"^--objective free-bits: needs rate_by_dimension, which this model does not"):
+    with pytest.raises(InputError, match=r"^--objective free-bits: needs a rate for each latent \(Gaussian posterior and"):
         train(tmp_path / "run", "mlp", data="digits", objective="free-bits", observer=Silent())
 
 

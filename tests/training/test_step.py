@@ -36,12 +36,12 @@ SMALL = VAEConfig(latent_dim=3, network=MLP(hidden=(9,)))
 
 def make(model: Any = SMALL, objective: Any = None, data: Data | None = None) -> TrainingStep:
     torch.manual_seed(0)
-    objective = objective or Elbo()
-    players = objective.players(model.latent_dim)
     data = data or Data()
     info = cases.info(SHAPE, attributes=cases.reads_attributes(model))
     info = dataclasses.replace(info, input_shape=data.corruption.shape(SHAPE))
-    return TrainingStep(model.build(info), objective, players, data, 100)
+    built = model.build(info)
+    objective = objective or cases.objective_for(built.provides)
+    return TrainingStep(built, objective, objective.players(model.latent_dim, SHAPE), data, 100)
 
 
 def run(step: TrainingStep, key: int = 1, hyper: Mapping[str, float] | None = None, count: int = 6) -> Any:
@@ -100,7 +100,8 @@ def fake_step(objective: Any, model: Any = SMALL, data: Data | None = None, low_
         step = make(model, objective, data)
         step.low_precision = low_precision
         players: dict[str, nn.Module] = {MODEL: step.model, **dict(step.players.items())}
-        optimizers = Optimizers(players, Training(gradient_clip=1.0), torch.device("cpu"))
+        settings, inference = Training(gradient_clip=1.0), step.model.inference_parameters()
+        optimizers = Optimizers(players, settings, torch.device("cpu"), step.objective.rates(), inference)
         optimizers.set_learning_rate(1e-3)
         pixels = torch.empty(12, *SHAPE[1:], SHAPE[0], dtype=torch.uint8)
         images = Images(pixels, torch.empty(12, dtype=torch.int64))
@@ -108,7 +109,7 @@ def fake_step(objective: Any, model: Any = SMALL, data: Data | None = None, low_
             images = Images(pixels, None, torch.empty(12, len(cases.ATTRIBUTES)))
         index = torch.empty(6, dtype=torch.int64)
         key, now = torch.empty((), dtype=torch.int64), torch.empty((), dtype=torch.int64)
-        hyper = {name: torch.empty(()) for name in numeric_fields(objective)}
+        hyper = {name: torch.empty(()) for name in numeric_fields(step.objective)}
         for _ in range(2):
             result = step(images, index, key, now, hyper)
             optimizers.backward(result.losses)
@@ -118,8 +119,11 @@ def fake_step(objective: Any, model: Any = SMALL, data: Data | None = None, low_
 
 
 COMBINATIONS = {
-    **{f"model {name}": (Elbo(), model, None) for name, model in cases.models()},
-    **{f"objective {name}": (OBJECTIVES[name](), SMALL, None) for name in OBJECTIVES},
+    **{f"model {name}": (None, model, None) for name, model in cases.models()},
+    **{
+        f"objective {name}": (OBJECTIVES[name](), cases.model_for(OBJECTIVES[name](), SMALL), None)
+        for name in OBJECTIVES
+    },
     **{f"binarization {name}": (Elbo(), SMALL, Data(binarization=BINARIZATIONS[name]())) for name in BINARIZATIONS},
     **{f"corruption {name}": (Elbo(), SMALL, Data(corruption=CORRUPTIONS[name]())) for name in CORRUPTIONS},
 }

@@ -435,7 +435,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path: 
             (config(batch_size=251), "--batch-size: 251 is more than the 250 training images; lower it"),
             (
                 replace(config(), objective=NeedsTwo()),
-                "--objective needs-two: needs gills, wings, which this model does not provide",
+                "--objective needs-two: needs gills; and wings, which this model does not have; choose another of the two",
             ),
             (
                 config(patience=3, validation=0),

@@ -14,12 +14,12 @@ from vaekit.corruptions.table import CORRUPTIONS
 from vaekit.data.binarization import BINARIZATIONS
 from vaekit.data.loaded import SOURCES
 from vaekit.errors import unknown
+from vaekit.latents.table import POSTERIORS, PRIORS
 from vaekit.models.table import MODELS
 from vaekit.networks.conditioning import CONDITIONINGS
 from vaekit.networks.table import NETWORKS
 from vaekit.objectives.schedules import BETA_SCHEDULES
 from vaekit.objectives.table import OBJECTIVES
-from vaekit.probability.latents import POSTERIORS, PRIORS
 from vaekit.probability.likelihoods import LIKELIHOODS
 from vaekit.report.notes import MEASURES
 from vaekit.settings import PRESETS, Config

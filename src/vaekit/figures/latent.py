@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 
 from vaekit.figures.style import FAINT, INK, MARKERS, PALETTE, Drawn, new_figure, shorten, text_width
 from vaekit.figures.subject import Subject
-from vaekit.probability.latents import StandardPrior
+from vaekit.latents.gaussian import StandardPrior
 
 _MOST_CLASSES = 20
 _MOST_COMPARED = 2000

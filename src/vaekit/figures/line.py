@@ -9,7 +9,7 @@ import numpy as np
 from vaekit.figures.latent import about_classes, coloured
 from vaekit.figures.style import FAINT, PAGE, PALETTE, Drawn, new_figure, shorten, text_width
 from vaekit.figures.subject import Subject
-from vaekit.probability.latents import StandardPrior
+from vaekit.latents.gaussian import StandardPrior
 
 _BAR, _CURVE = 0.88, 0.5  # highest places of a row's histogram and of the prior, in rows
 

@@ -18,6 +18,19 @@ from vaekit.tables import Table
 MODELS = Table("model", "vaekit.models")
 
 
+# What a model may provide to an objective: the name, and the words for it in messages and tables.
+PROVIDES = {
+    "rate": "a rate, and so a bound on log p(x)",
+    "log_w": "importance weights",
+    "diagonal": "a diagonal Gaussian posterior",
+    "rate_by_dimension": "a rate for each latent (Gaussian posterior and prior, both with independent latents)",
+    "vectors": "one vector of latents for each image, and a prior over such vectors",
+    "deterministic": "a deterministic code (--posterior deterministic)",
+    "path": "a posterior density that can be taken at given latents with its parameters held fixed",
+    "inference": "parameters of inference apart from those of generation",
+}
+
+
 class ModelConfig(Protocol):
     """An entry: sized by the data, it builds a module."""
 
@@ -33,9 +46,8 @@ class ModelConfig(Protocol):
 class Model(nn.Module):
     """Base of all models.
 
-    `provides` names what its draws offer to an objective: ``rate`` (a bound exists), ``log_w`` (importance weights
-    exist), ``diagonal`` (a diagonal Gaussian posterior), ``rate_by_dimension`` (each latent has a rate of its own).
-    `low_precision` says that bfloat16 is safe.
+    `provides` names what its draws offer to an objective, in the words of `PROVIDES`. `low_precision` says that bfloat16
+    is safe.
     """
 
     provides: frozenset[str] = frozenset()
@@ -60,6 +72,10 @@ class Model(nn.Module):
     def accepts_unknown(self) -> bool:
         """Whether the model also learned to do without a condition: the label -1, or attributes that are all NaN."""
         return False
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        """Those of q(z | x), of a model that provides ``inference``; all others are of generation."""
+        return []
 
     def begin(self) -> None:
         """Read the files that a training starts from; called before its first step alone, not for weights loaded.

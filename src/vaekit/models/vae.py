@@ -13,14 +13,15 @@ from vaekit.config import choice, leaf
 from vaekit.data.batches import Batch
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
+from vaekit.latents.gaussian import GaussianPosterior, StandardPrior
+from vaekit.latents.table import POSTERIORS, PRIORS, Posterior, Prior
 from vaekit.models.draw import Draw, Latent
 from vaekit.models.table import MODELS, Model
 from vaekit.networks.conditioning import CONDITIONINGS, Conditioning, Unconditional, hide
 from vaekit.networks.conv import Conv
 from vaekit.networks.table import NETWORKS, Network
 from vaekit.noise import Noise
-from vaekit.probability.distributions import Distribution, draw
-from vaekit.probability.latents import POSTERIORS, PRIORS, GaussianPosterior, Posterior, Prior, StandardPrior
+from vaekit.probability.distributions import Distribution, Point, draw
 from vaekit.probability.likelihoods import LIKELIHOODS, Bernoulli, ImageDistribution, Likelihood
 
 
@@ -29,9 +30,8 @@ class VAEModel(Model):
 
     Args:
         encoder: (images (batch, channels, height, width)[, code (batch, k)]) to features (batch, num_features).
-        posterior: features to a distribution over latents (batch, latent); its attribute `diagonal` tells of a diagonal
-            Gaussian.
-        prior: code, or None, to a distribution over latents; `diagonal` as for the posterior.
+        posterior: features to a distribution over latents (batch, latent); for its attributes see `latents.table.Posterior`.
+        prior: code, or None, to a distribution over latents; for its attributes see `latents.table.Prior`.
         decoder: (latents (n, latent)[, code (n, k)]) to the likelihood's parameters (n, outputs * channels, height, width).
         likelihood: the decoder's output to a distribution over images.
         conditioning: labels (batch,), or attributes (batch, n), to codes (batch, k), with an attribute `num_classes` or
@@ -53,9 +53,19 @@ class VAEModel(Model):
         self.encoder, self.posterior, self.prior = encoder, posterior, prior
         self.decoder, self.likelihood, self.conditioning = decoder, likelihood, conditioning
         self.low_precision = low_precision
-        diagonal = {"diagonal"} if getattr(posterior, "diagonal", False) else set()
-        by_dimension = {"rate_by_dimension"} if diagonal and getattr(prior, "diagonal", False) else set()
-        self.provides = frozenset({"rate", "log_w", *diagonal, *by_dimension})
+        self.provides = self._provided()
+
+    def _provided(self) -> frozenset[str]:
+        always = {"vectors", "inference"}
+        if getattr(self.posterior, "deterministic", False):
+            return frozenset({*always, "deterministic"})
+        diagonal = {"diagonal"} if getattr(self.posterior, "diagonal", False) else set()
+        by_dimension = {"rate_by_dimension"} if diagonal and getattr(self.prior, "diagonal", False) else set()
+        path = {"path"} if getattr(self.posterior, "rescored", True) else set()
+        return frozenset({*always, "rate", "log_w", *diagonal, *by_dimension, *path})
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        return [*self.encoder.parameters(), *self.posterior.parameters()]
 
     @property
     def num_classes(self) -> int | None:
@@ -111,7 +121,16 @@ class VAEModel(Model):
         return self.likelihood(output.view(*lead, *output.shape[1:]) if len(lead) > 1 else output)
 
     def sample_prior(self, count: int, condition: Tensor | None, noise: Noise) -> Tensor:
-        return draw(self.prior(self.code(condition)), noise, "prior")
+        return draw(self.prior_given(self.code(condition)), noise, "prior")
+
+    def prior_given(self, code: Tensor | None) -> Distribution:
+        """p(z | code); code (batch, k), or None for a model without condition."""
+
+        def encode(images: Tensor, code: Tensor | None) -> Distribution:
+            return self._posterior(self.features(images, code))
+
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
+            return self.prior(code, encode) if getattr(self.prior, "reads_encoder", False) else self.prior(code)
 
     def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
         if noise is None:
@@ -129,7 +148,8 @@ class VAEModel(Model):
             fixed = {id(weight): weight.detach() for weight in self.posterior.parameters()}
             return copy.deepcopy(self.posterior, fixed)(features.detach())
 
-        group = Latent(latents, posterior, self.prior(code), rebuild)
+        density = None if isinstance(posterior, Point) else posterior
+        group = Latent(latents, density, self.prior_given(code), rebuild)
         return Draw((group,), self._decode(latents, code), batch.target, batch.mask)
 
     def after_step(self, draw: Draw, gather: Callable[[Tensor], Tensor]) -> None:
@@ -162,6 +182,13 @@ class VAEConfig:
                 f"--conditioning {CONDITIONINGS.name_of(self.conditioning)}: {info.name!r} has no {lacks}; "
                 f"choose none or give data with {lacks}"
             )
+        if (space := self.posterior.space) not in self.prior.spaces:
+            posterior, prior = POSTERIORS.name_of(self.posterior), PRIORS.name_of(self.prior)
+            fitting = [name for name in PRIORS if space in PRIORS[name].spaces]  # type: ignore[attr-defined]
+            raise InputError(
+                f"--prior {prior}: does not live on the {space} of posterior {posterior!r}; "
+                f"choose --prior {' or '.join(fitting)}"
+            )
         size = self.conditioning.size(info)
         encoder = self.network.encoder(info.seen_shape, size)
         num_features: int = encoder.num_features  # type: ignore[assignment]
@@ -169,7 +196,7 @@ class VAEConfig:
         return VAEModel(
             encoder=encoder,
             posterior=self.posterior.build(num_features, self.latent_dim),
-            prior=self.prior.build(self.latent_dim, size),
+            prior=self.prior.build(self.latent_dim, size, info.seen_shape, self.posterior),
             decoder=self.network.decoder(decoded, size, self.latent_dim),
             likelihood=self.likelihood.build(info.shape[0]),
             conditioning=self.conditioning.build(info),

@@ -20,6 +20,11 @@ class Elbo(SinglePlayer):
     """
 
     beta: float = leaf(1.0, "weight of the rate; 1 is the bound itself", ge=0, le=1e6)
+    num_samples: int = leaf(1, "samples drawn for each image", ge=1, le=100000)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return () if self.num_samples == 1 else (self.num_samples,)
 
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
         assert draw.rate is not None

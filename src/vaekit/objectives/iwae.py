@@ -8,7 +8,7 @@ from vaekit.config import leaf
 from vaekit.data.batches import Batch
 from vaekit.models.draw import Draw
 from vaekit.objectives.bounds import importance_weighted
-from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses, SinglePlayer, detached
+from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses, SinglePlayer
 
 
 @OBJECTIVES.register("iwae")
@@ -18,6 +18,7 @@ class Iwae(SinglePlayer):
 
     num_samples: int = leaf(5, "samples drawn for each image", ge=1, le=100000)
     needs = frozenset({"log_w"})
+    selects = "iw_elbo_nats"
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -26,4 +27,4 @@ class Iwae(SinglePlayer):
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
         assert draw.log_w is not None
         bound = importance_weighted(draw.log_w)
-        return Losses({MODEL: -bound.mean()}, detached({"iw_elbo_nats": bound}))
+        return Losses({MODEL: -bound.mean()}, {})

@@ -16,6 +16,7 @@ from vaekit.tables import Table
 
 OBJECTIVES = Table("objective", "vaekit.objectives")
 MODEL = "model"
+INFERENCE = "inference"
 
 
 @dataclass
@@ -42,7 +43,11 @@ class Context:
 
 
 class Losses(NamedTuple):
-    """Losses without axes by player (``model`` is the model itself), and named terms without axes for the log."""
+    """Losses without axes by player, and named terms without axes for the log.
+
+    ``model`` is the model itself. Where ``inference`` stands beside it, that is the loss of the parameters of q(z | x), and
+    ``model`` that of all others.
+    """
 
     players: dict[str, Tensor]
     terms: dict[str, Tensor]
@@ -55,16 +60,22 @@ class Objective(Protocol):
         sample_shape: shape of the samples it wants drawn for each image.
         needs: what the model must provide (see `vaekit.models.table.Model`).
         scope: ``image`` when the loss is a mean over images; ``batch`` when images of a batch interact.
+        selects: the bound by which the best weights are chosen: ``elbo_nats``, or ``iw_elbo_nats`` with its samples.
     """
 
     scope: Literal["image", "batch"]
     needs: frozenset[str]
+    selects: Literal["elbo_nats", "iw_elbo_nats"]
 
     @property
     def sample_shape(self) -> tuple[int, ...]: ...
 
-    def players(self, num_latents: int) -> dict[str, nn.Module]:
-        """Modules of its own, trained beside the model."""
+    def players(self, num_latents: int, shape: tuple[int, int, int]) -> dict[str, nn.Module]:
+        """Modules of its own, trained beside the model, for latents and images (channels, height, width) of such sizes."""
+        ...
+
+    def rates(self) -> dict[str, float]:
+        """The learning rate of a player over that of the model, by name; 1 where nothing is said."""
         ...
 
     def factors(self, epochs: float) -> dict[str, float]:
@@ -79,12 +90,16 @@ class SinglePlayer:
 
     scope: Literal["image", "batch"] = "image"
     needs: frozenset[str] = frozenset({"rate"})
+    selects: Literal["elbo_nats", "iw_elbo_nats"] = "elbo_nats"
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
         return ()
 
-    def players(self, num_latents: int) -> dict[str, nn.Module]:
+    def players(self, num_latents: int, shape: tuple[int, int, int]) -> dict[str, nn.Module]:
+        return {}
+
+    def rates(self) -> dict[str, float]:
         return {}
 
     def factors(self, epochs: float) -> dict[str, float]:

@@ -66,6 +66,16 @@ class StandardNormal:
         return -0.5 * (value.square() + LOG_2PI).sum(-1)
 
 
+@dataclass(frozen=True)
+class Point:
+    """All mass on one point, which has no density. `mean`: (batch, latent)."""
+
+    mean: Tensor
+
+    def sample_from(self, noise: Noise, purpose: str, sample_shape: tuple[int, ...] = ()) -> Tensor:
+        return self.mean.expand(*sample_shape, *self.mean.shape)
+
+
 def draw(distribution: Any, noise: Noise, purpose: str, sample_shape: tuple[int, ...] = ()) -> Tensor:
     """A reparameterized sample (*sample_shape, batch, event) whose randomness is all from `noise`.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from vaekit.objectives.table import INFERENCE, MODEL
 from vaekit.settings import Training
 
 
@@ -30,14 +31,30 @@ def learning_rate(training: Training, step: int, total_steps: int) -> float:
 class Optimizers:
     """One fused Adam for each player; the learning rate is a tensor where a captured graph must see it change."""
 
-    def __init__(self, players: Mapping[str, nn.Module], training: Training, device: torch.device):
+    def __init__(
+        self,
+        players: Mapping[str, nn.Module],
+        training: Training,
+        device: torch.device,
+        rates: Mapping[str, float] | None = None,
+        inference: Iterable[nn.Parameter] = (),
+    ):
         captured = device.type == "cuda"
         rate: float | Tensor = torch.zeros((), device=device) if captured else 0.0
         self.clip = training.gradient_clip
-        self.parameters = {name: list(module.parameters()) for name, module in players.items()}
+        self.rates = dict(rates or {})
+        self.inference = {id(parameter) for parameter in inference}
+        self.parameters = {
+            name: [each for each in module.parameters() if each.requires_grad] for name, module in players.items()
+        }
         self.adams = {
             name: torch.optim.Adam(
-                parameters, lr=rate, betas=(0.9, 0.999), eps=training.adam_epsilon, fused=True, capturable=captured
+                parameters,
+                lr=rate.clone() if isinstance(rate, Tensor) else rate,
+                betas=(0.9, 0.999),
+                eps=training.adam_epsilon,
+                fused=True,
+                capturable=captured,
             )
             for name, parameters in self.parameters.items()
             if parameters
@@ -46,26 +63,34 @@ class Optimizers:
             adam._warned_capturable_if_run_uncaptured = True  # the first steps run eagerly on purpose
 
     def set_learning_rate(self, value: float) -> None:
-        for adam in self.adams.values():
+        for name, adam in self.adams.items():
+            of_player = value * self.rates.get(name, 1.0)
             for group in adam.param_groups:
                 if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(value)
+                    group["lr"].fill_(of_player)
                 else:
-                    group["lr"] = value
+                    group["lr"] = of_player
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
-        """Fill each player's gradients with those of its own loss."""
+        """Fill each player's gradients with those of its own loss; a loss of ``inference`` is for that part of the model."""
         for adam in self.adams.values():
             adam.zero_grad(set_to_none=True)
-        if len(self.adams) == 1:
+        if len(losses) == 1:
             next(iter(losses.values())).backward()
             return
         for name, loss in losses.items():
-            gradients = torch.autograd.grad(loss, self.parameters[name], retain_graph=True, allow_unused=True)
-            for parameter, gradient in zip(self.parameters[name], gradients, strict=True):
+            parameters = self._moved_by(name, split=INFERENCE in losses)
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None and gradient.stride() != parameter.stride():
                     gradient = torch.empty_like(parameter).copy_(gradient)  # fused Adam pairs them by memory order
                 parameter.grad = gradient
+
+    def _moved_by(self, name: str, split: bool) -> list[nn.Parameter]:
+        """The parameters that a loss moves; with `split`, those of the model have two losses."""
+        if not split or name not in (MODEL, INFERENCE):
+            return self.parameters[name]
+        return [each for each in self.parameters[MODEL] if (id(each) in self.inference) == (name == INFERENCE)]
 
     def step(self) -> None:
         """Clip each player's gradients, if asked for, and move its parameters."""

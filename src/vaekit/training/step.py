@@ -14,7 +14,7 @@ from vaekit.models.draw import Draw
 from vaekit.models.table import Model
 from vaekit.noise import Noise
 from vaekit.objectives import bounds
-from vaekit.objectives.table import MODEL, Context, Objective
+from vaekit.objectives.table import INFERENCE, MODEL, Context, Objective
 
 
 class StepResult(NamedTuple):
@@ -74,11 +74,14 @@ class TrainingStep(nn.Module):
         context = Context(step, hyper, self.num_train, self.model, noise, players, self.gather)
         losses, terms = self.objective(draw, batch, context)
         for penalty in draw.penalties.values():
-            losses[MODEL] = losses[MODEL] + penalty.mean()
+            losses |= {name: losses[name] + penalty.mean() for name in (MODEL, INFERENCE) if name in losses}
         logged = {"loss": losses[MODEL].detach(), **terms}
         logged |= {f"loss_{name}": loss.detach() for name, loss in losses.items() if name != MODEL}
         logged["distortion_nats"] = bounds.distortion(draw).detach().mean()
         if (rate := bounds.rate(draw)) is not None:
             logged["rate_nats"] = rate.detach().mean()
+        if self.objective.sample_shape and draw.log_w is not None:
+            axes = tuple(range(len(self.objective.sample_shape)))
+            logged["iw_elbo_nats"] = bounds.importance_weighted(draw.log_w.detach(), axes).mean()
         logged |= {name: value.detach().mean() for name, value in draw.penalties.items()}
         return StepResult(losses, logged, draw)

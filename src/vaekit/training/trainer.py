@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vaekit.data.batches import Order
 from vaekit.data.images import Images, Splits
 from vaekit.errors import DivergedError, InputError, RunError
-from vaekit.models.table import Model
+from vaekit.models.table import PROVIDES, Model
 from vaekit.networks.layers import on_device
 from vaekit.noise import seed_key, seeded
 from vaekit.objectives.table import MODEL, OBJECTIVES
@@ -76,7 +76,10 @@ def check_trainable(config: Config, model: Model, splits: Splits, processes: Pro
     missing = sorted(config.objective.needs - model.provides)
     if missing:
         name = OBJECTIVES.name_of(config.objective)
-        raise InputError(f"--objective {name}: needs {', '.join(missing)}, which this model does not provide")
+        words = "; and ".join(PROVIDES.get(need, need) for need in missing)
+        raise InputError(
+            f"--objective {name}: needs {words}, which this model does not have; choose another of the two"
+        )
 
 
 class Trainer:
@@ -102,11 +105,13 @@ class Trainer:
         check_trainable(config, model, splits, processes)
         size = self.settings.batch_size
         with seeded(self.settings.seed, "players"):
-            players = self.objective.players(config.model.latent_dim)
+            players = self.objective.players(config.model.latent_dim, splits.info.shape)
         self.players: dict[str, nn.Module] = {
             name: on_device(module, device) for name, module in {MODEL: model, **players}.items()
         }
-        self.optimizers = Optimizers(self.players, self.settings, device)
+        self.optimizers = Optimizers(
+            self.players, self.settings, device, self.objective.rates(), model.inference_parameters()
+        )
         decay = self.settings.ema_decay
         self.average = None if decay is None else Average(model, decay)
         self.kept = Settling(model, self.average, config.data, splits.train, config.training, processes, device)
@@ -275,7 +280,7 @@ class Trainer:
         self.processes.wait()
 
     def _select(self, val: dict[str, float]) -> None:
-        if (elbo := val.get("elbo_nats")) is None or not math.isfinite(elbo):
+        if (elbo := val.get(self.objective.selects)) is None or not math.isfinite(elbo):
             return
         if self.progress.best_elbo is None or elbo > self.progress.best_elbo:
             self.progress.best_elbo, self.progress.best_epoch = elbo, self.progress.epoch

@@ -37,7 +37,9 @@ def validate(
     shared = step.objective.scope == "image" and len(images) >= processes.count
     mine = index.tensor_split(processes.count)[processes.rank] if shared else index
     gather, step.gather = step.gather, lambda tensor: tensor
-    for part in mine.tensor_split(math.ceil(len(mine) / _BATCH)):
+    drawn = math.prod(step.objective.sample_shape)
+    size = max(1, _BATCH // drawn) if step.objective.scope == "image" else _BATCH
+    for part in mine.tensor_split(math.ceil(len(mine) / size)):
         logged = step(images, part, key, now, scalars).logged
         names = list(logged)
         values = torch.stack([value.double() for value in logged.values()]) * len(part)

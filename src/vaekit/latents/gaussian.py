@@ -1,30 +1,15 @@
-"""Posteriors q(z | x) and priors p(z), as tables of modules that return distributions."""
+"""The diagonal Gaussian posterior and the standard normal prior."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 from torch import Tensor, nn
 
+from vaekit.latents.table import POSTERIORS, PRIORS, SPACES, Posterior, Shape, Space
 from vaekit.networks.layers import linear
 from vaekit.probability.distributions import DiagonalGaussian, Distribution, StandardNormal
-from vaekit.tables import Table
-
-POSTERIORS = Table("posterior", "vaekit.probability")
-PRIORS = Table("prior", "vaekit.probability")
-
-
-class Posterior(Protocol):
-    """An entry of the table: builds a module from features (batch, num_features) to a distribution."""
-
-    def build(self, num_features: int, num_latents: int) -> nn.Module: ...
-
-
-class Prior(Protocol):
-    """An entry of the table: builds a module from the condition's code, or None, to a distribution."""
-
-    def build(self, num_latents: int, num_condition: int) -> nn.Module: ...
 
 
 class DiagonalGaussianHead(nn.Module):
@@ -57,14 +42,21 @@ class StandardNormalPrior(nn.Module):
 class GaussianPosterior:
     """Diagonal Gaussian posterior (Kingma and Welling 2014, arXiv:1312.6114)."""
 
+    space: ClassVar[Space] = "euclidean"
+
     def build(self, num_features: int, num_latents: int) -> nn.Module:
         return DiagonalGaussianHead(num_features, num_latents)
+
+    def standard(self, num_latents: int) -> nn.Module:
+        return StandardNormalPrior(num_latents)
 
 
 @PRIORS.register("standard")
 @dataclass(frozen=True)
 class StandardPrior:
-    """Standard normal prior N(0, I)."""
+    """The standard of the space that the posterior lives in: N(0, I), or on a sphere the uniform distribution."""
 
-    def build(self, num_latents: int, num_condition: int) -> nn.Module:
-        return StandardNormalPrior(num_latents)
+    spaces: ClassVar[frozenset[Space]] = SPACES
+
+    def build(self, num_latents: int, num_condition: int, shape: Shape, posterior: Posterior) -> nn.Module:
+        return posterior.standard(num_latents)
