@@ -25,13 +25,16 @@ from vaekit.probability.optimal_gaussian import OptimalGaussian
 
 @dataclass(frozen=True)
 class Training:
-    """How a model is trained: Adam with a linear warm-up and a cosine decay to zero."""
+    """How a model is trained: Adam with a linear warm-up and a decay, by half a cosine to zero if not told otherwise."""
 
     epochs: float = leaf(20.0, "passes over the training images; a fraction is allowed", gt=0, le=1e6)
     batch_size: int = leaf(128, "images a step, over all processes together", ge=1, le=1_000_000)
     learning_rate: float = leaf(4e-3, "highest learning rate of Adam", gt=0, le=10)
     warmup: float = leaf(0.05, "fraction of the steps over which the learning rate grows from 0", ge=0, le=1)
-    decay: Literal["cosine", "none"] = leaf("cosine", "how the learning rate falls after the warm-up: cosine or none")
+    decay: Literal["cosine", "stages", "none"] = leaf(
+        "cosine", "how the learning rate falls after the warm-up: cosine, stages (Burda et al. 2016) or none"
+    )
+    decay_stages: int = leaf(8, "stages of --decay stages, each three times as long as the one before", ge=1, le=20)
     adam_epsilon: float = leaf(1e-7, "Adam's epsilon", gt=0, le=1)
     gradient_clip: float | None = leaf(None, "largest norm of the gradient (none: not clipped)", gt=0)
     select_best: bool = leaf(

@@ -13,7 +13,10 @@ from vaekit.settings import Training
 
 
 def learning_rate(training: Training, step: int, total_steps: int) -> float:
-    """The learning rate of a step counted from 0: linear warm-up, then a half cosine to zero.
+    """The learning rate of a step counted from 0: linear warm-up, then a half cosine to zero, or stages.
+
+    Stage i, from 0, has the highest rate times 10^(-i/7) and lasts 3^i parts of what is left after the warm-up: with 8
+    stages and 3,280 epochs the schedule of Burda, Grosse and Salakhutdinov 2016 (arXiv:1509.00519), section 5.
 
     >>> settings = Training(learning_rate=1.0, warmup=0.5)
     >>> [round(learning_rate(settings, step, 4), 3) for step in range(4)]
@@ -25,6 +28,10 @@ def learning_rate(training: Training, step: int, total_steps: int) -> float:
     if training.decay == "none":
         return training.learning_rate
     progress = (step - warmup) / max(total_steps - warmup, 1)
+    if training.decay == "stages":
+        parts = progress * (3**training.decay_stages - 1) / 2  # (3^i - 1) / 2 of them lie before stage i
+        stage = sum(parts >= (3**i - 1) / 2 for i in range(1, training.decay_stages))
+        return training.learning_rate * 10.0 ** (-stage / 7)
     return training.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
