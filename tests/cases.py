@@ -15,6 +15,7 @@ from vaekit.config import Flag, Leaf, flags, replace
 from vaekit.data.batches import Batch
 from vaekit.data.images import DataInfo, Images
 from vaekit.latents.deterministic import DeterministicPosterior
+from vaekit.models.table import MODELS
 from vaekit.models.vae import VAEConfig
 from vaekit.networks.conditioning import Attributes
 from vaekit.noise import Noise
@@ -173,7 +174,7 @@ def models() -> Iterator[tuple[str, VAEConfig]]:
         if model not in seen:
             seen.add(model)
             words = [flag.table.name_of(_at(model, flag.path)) for flag in flags(model) if flag.table]
-            yield "-".join(words), model
+            yield "-".join([MODELS.name_of(model), *words]), model
 
 
 def objective_for(provides: frozenset[str]) -> Any:

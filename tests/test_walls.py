@@ -5,11 +5,7 @@ Each case (see walls.py) is an entry of a table, registered in these tests only,
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -332,70 +328,6 @@ def test_evaluation_of_a_deterministic_code_does_not_depend_on_the_number_of_sam
     torch.testing.assert_close(one.distortion, many.distortion, rtol=1e-6, atol=0)
     assert one.rate is one.log_p is one.effective_samples is None
     assert torch.equal(one.codes, many.codes)
-
-
-PLUGIN = '''
-"""An objective from elsewhere."""
-from __future__ import annotations
-
-from dataclasses import dataclass
-
-from vaekit.config import leaf
-from vaekit.objectives.table import MODEL, OBJECTIVES, Losses, SinglePlayer
-
-
-@OBJECTIVES.register("elsewhere")
-@dataclass(frozen=True)
-class Elsewhere(SinglePlayer):
-    """Distortion and the rate to a power."""
-
-    its_leaf: float = leaf(2.0, "power of the rate", gt=0, le=10)
-
-    def __call__(self, draw, batch, context):
-        return Losses({MODEL: draw.distortion.mean() + draw.rate.mean() ** context.hyper["its_leaf"]}, {})
-'''
-
-
-def test_an_objective_from_another_package_is_one_file(tmp_path: Path) -> None:
-    """Found by its entry point, with its own flag, from the command line."""
-    site = tmp_path / "site"
-    (site / "elsewhere-1.0.dist-info").mkdir(parents=True)
-    (site / "elsewhere.py").write_text(PLUGIN)
-    (site / "elsewhere-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
-    (site / "elsewhere-1.0.dist-info" / "entry_points.txt").write_text("[vaekit.objectives]\nelsewhere = elsewhere\n")
-    words = [
-        "train",
-        "--preset",
-        "mlp",
-        "--data",
-        "digits",
-        "--train-limit",
-        "128",
-        "--batch-size",
-        "128",
-        "--epochs",
-        "1",
-    ]
-    words += [
-        "--objective",
-        "elsewhere",
-        "--its-leaf",
-        "3",
-        "--out",
-        str(tmp_path / "run"),
-        "--no-report",
-        "--json",
-    ]
-    path = os.pathsep.join([str(site), str(Path(vaekit.__file__).parents[1])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "vaekit", *words], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    stored = json.loads((tmp_path / "run" / "config.json").read_text())["config"]["objective"]
-    assert stored == {"name": "elsewhere", "its_leaf": 3.0}
-    train = json.loads(done.stdout)["train"]
-    assert train["loss"] == pytest.approx(train["distortion_nats"] + train["rate_nats"] ** 3, rel=1e-6)
 
 
 def test_a_run_of_a_missing_part_says_so(tmp_path: Path) -> None:

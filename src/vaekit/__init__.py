@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from vaekit.evaluation.restoration_table import restoration_table
     from vaekit.generation import denoise, interpolate, reconstruct, sample, traverse
     from vaekit.inspection.inspect import inspect
+    from vaekit.samplers.fit import fit_sampler
+    from vaekit.samplers.fitted import load_sampler
     from vaekit.settings import configure, preset
     from vaekit.storage import load_model
     from vaekit.training.train import resume, train
@@ -27,9 +29,11 @@ _HOMES = {
     "denoise": "generation",
     "evaluate": "evaluation.evaluate",
     "examine": "doctor.examine",
+    "fit_sampler": "samplers.fit",
     "inspect": "inspection.inspect",
     "interpolate": "generation",
     "load_model": "storage",
+    "load_sampler": "samplers.fitted",
     "preset": "settings",
     "reconstruct": "generation",
     "restoration_table": "evaluation.restoration_table",
@@ -45,9 +49,11 @@ __all__ = [
     "denoise",
     "evaluate",
     "examine",
+    "fit_sampler",
     "inspect",
     "interpolate",
     "load_model",
+    "load_sampler",
     "preset",
     "reconstruct",
     "restoration_table",

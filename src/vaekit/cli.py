@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": "measure a model on held-out images",
     "compare": "measure runs on the same images: paired differences, and pictures side by side",
     "sample": "make new images",
+    "fit-sampler": "fit a density to the codes of a trained model, to sample from in the prior's place",
     "reconstruct": "send images through the model and back",
     "interpolate": "walk between images in latent space",
     "traverse": "move one latent at a time, to see what each does",
@@ -49,6 +50,10 @@ EXAMPLES = {
         "vaekit sample runs/mnist --count 100 --out new.png",
         "vaekit sample runs/digits --label 7 --count 64 --out sevens.png     # a conditional model",
         "vaekit sample runs/faces --attributes Smiling=1,Male=0 --out faces.png",
+    ),
+    "fit-sampler": (
+        "vaekit fit-sampler runs/mnist --sampler mixture --components 20",
+        "vaekit fit-sampler runs/mnist --sampler flow      # then: vaekit sample runs/mnist --sampler flow --out new.png",
     ),
     "reconstruct": (
         "vaekit reconstruct runs/mnist --out pairs.png",
@@ -136,7 +141,7 @@ def _run(words: list[str]) -> int:
     from vaekit.commands import verbs  # imports torch: late, so that --help answers at once
 
     parser = Parser(verb, VERBS[verb], EXAMPLES[verb])
-    result = getattr(verbs, f"{verb}_verb")(parser, rest)
+    result = getattr(verbs, f"{verb.replace('-', '_')}_verb")(parser, rest)
     return int(result or 0)
 
 

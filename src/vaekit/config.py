@@ -144,10 +144,15 @@ def set_flags(config: Any, given: dict[str, Any], also: Iterable[str] = ()) -> A
             del left[flag.name]
     for name in left:
         option = "--" + name.replace("_", "-")
-        for flag in every_flag(config):
-            if flag.name == name:
-                part = next(word for word in flag.path if "=" in word).replace("_", "-").replace("=", " ")
-                raise InputError(f"option {option} belongs to --{part}, which is not chosen; add --{part}")
+        paths = [flag.path for flag in every_flag(config) if flag.name == name]
+        parts = [next(word for word in path if "=" in word).partition("=") for path in paths]
+        if parts:
+            chosen = parts[0][0].replace("_", "-")
+            owners = sorted({owner for table, _, owner in parts if table == parts[0][0]})
+            listed = " or ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
+            raise InputError(
+                f"option {option} belongs to --{chosen} {listed}, which is not chosen; add --{chosen} {owners[0]}"
+            )
         raise unknown("option", option, [*also, *(flag.option for flag in flags(config))])
     return config
 

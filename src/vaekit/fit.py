@@ -5,6 +5,7 @@ from __future__ import annotations
 from vaekit.data.binarization import Dequantize
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
+from vaekit.models.table import MODELS
 from vaekit.probability.continuous_bernoulli import ContinuousBernoulli
 from vaekit.probability.laplace import Laplace
 from vaekit.probability.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood
@@ -20,8 +21,9 @@ def check_fit(config: Config, info: DataInfo) -> list[str]:
 
     Raises:
         InputError: for what cannot be right: levels of pixels that are not whole grey levels or only black and white,
-            dequantized pixels under a likelihood of whole levels, and the continuous Bernoulli on black and white, whose
-            density at 0 and 1 grows without end as its logits do.
+            dequantized pixels under a likelihood of whole levels, the continuous Bernoulli on black and white, whose
+            density at 0 and 1 grows without end as its logits do, and an input that is not the target of a model that infers
+            from it.
 
     >>> from vaekit.settings import configure
     >>> photographs = DataInfo("photos", (3, 64, 64))
@@ -32,6 +34,7 @@ def check_fit(config: Config, info: DataInfo) -> list[str]:
     """
     likelihood, dequantized = config.model.likelihood, isinstance(config.data.binarization, Dequantize)
     binary = config.data.is_binary(info)
+    _check_target(config)
     if dequantized:
         _check_dequantized(likelihood, info)
     if isinstance(likelihood, DiscretizedLogistic):
@@ -64,6 +67,16 @@ def check_fit(config: Config, info: DataInfo) -> list[str]:
             "compare with nothing; --likelihood bernoulli is a probability"
         )
     return [*found, *_scale_advice(likelihood, name)]
+
+
+def _check_target(config: Config) -> None:
+    """Refuse a model that infers from the target where the encoder is given something else."""
+    if config.data.restores and getattr(config.model, "reads_target", False):
+        name = MODELS.name_of(config.model)
+        raise InputError(
+            f"--model {name}: it infers latents from the very image that it scores, and here the input is another; "
+            "choose --model vae, or leave out --corruption and --target"
+        )
 
 
 def _check_dequantized(likelihood: Likelihood, info: DataInfo) -> None:

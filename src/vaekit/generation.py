@@ -6,21 +6,29 @@ Images are float (n, channels, height, width) in [0, 1]: the mean of p(image | z
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError, unknown
-from vaekit.latents.gaussian import StandardNormalPrior
 from vaekit.models.table import Model
 from vaekit.networks.conditioning import UNKNOWN
 from vaekit.noise import Noise
-from vaekit.paths import lerp, slerp
+from vaekit.paths import lerp
 from vaekit.probability.distributions import center_of
 
 _LARGEST = torch.finfo(torch.float32).max
+
+
+class Sampling(Protocol):
+    """What draws codes in the prior's place, as `vaekit.samplers.fitted.FittedSampler` does."""
+
+    def sample(self, noise: Noise, labels: Tensor | None, temperature: float) -> Tensor:
+        """Codes (count, latent) for the indices of the noise, of labels (count,), where the model reads them."""
+        ...
 
 
 def class_index(info: DataInfo, label: str | int) -> int:
@@ -112,8 +120,15 @@ def decode(model: Model, latents: Tensor, condition: Tensor | None = None, code:
 
 
 @torch.no_grad()
-def sample(model: Model, count: int, labels: Tensor | None = None, seed: int = 0, temperature: float = 1.0) -> Tensor:
-    """New images from the prior.
+def sample(
+    model: Model,
+    count: int,
+    labels: Tensor | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    sampler: Sampling | None = None,
+) -> Tensor:
+    """New images from the prior, or from a density that was fitted to codes.
 
     Args:
         model: a trained model.
@@ -121,7 +136,9 @@ def sample(model: Model, count: int, labels: Tensor | None = None, seed: int = 0
         labels: int64 (count,) or (), for a conditional model, -1 for no label; None takes each class in turn. For a model
             that reads attributes: (count, k) or (k,), NaN for one at its mean; None has all at their means.
         seed: the same seed gives the same images, and the first n of any larger count.
-        temperature: factor of the latents; below 1, images are more typical and less varied.
+        temperature: factor of the latents' distance from the origin, or of a sampler's from the mean of the codes; below 1,
+            images are more typical and less varied.
+        sampler: takes the prior's place; see `vaekit.load_sampler`.
 
     >>> from vaekit import preset
     >>> model = preset("mlp").model.build(DataInfo("own", (3, 16, 12)))
@@ -134,7 +151,10 @@ def sample(model: Model, count: int, labels: Tensor | None = None, seed: int = 0
         labels = torch.full((model.num_attributes,), math.nan)
     condition = _condition(model, labels, count)
     noise = Noise.from_seed(seed, count, "sample", device=_device(model))
-    return decode(model, temperature * model.sample_prior(count, condition, noise), condition)
+    if sampler is not None:
+        return decode(model, sampler.sample(noise, condition, temperature), condition)
+    latents = model.geometry.tempered(model.sample_prior(count, condition, noise), temperature)
+    return decode(model, latents, condition)
 
 
 @torch.no_grad()
@@ -183,7 +203,7 @@ def interpolate(
         steps: images on each line, both ends included, from 2 up.
         start_labels: int64 (n,) for a conditional model.
         end_labels: the same; None means those of the start.
-        how: straight lines, or arcs (`slerp`).
+        how: straight lines, or arcs (`slerp`); latents on a sphere or in a ball always go the shortest way there.
 
     Returns:
         (n, steps, channels, height, width).
@@ -195,8 +215,8 @@ def interpolate(
     """
     end_labels = start_labels if end_labels is None else end_labels
     weights = torch.linspace(0.0, 1.0, steps, device=_device(model))
-    path = slerp if how == "spherical" else lerp
-    latents = path(encode(model, start, start_labels), encode(model, end, end_labels), weights).flatten(0, 1)
+    ends = encode(model, start, start_labels), encode(model, end, end_labels)
+    latents = model.geometry.path(*ends, weights, how).flatten(0, 1)
     first, last = (model.code(_condition(model, labels, len(start))) for labels in (start_labels, end_labels))
     code = None if first is None or last is None else lerp(first, last, weights).flatten(0, 1)
     images = decode(model, latents, code=code)
@@ -218,12 +238,13 @@ def corners(model: Model, images: Tensor, side: int, condition: Tensor | None = 
     """
     weights = torch.linspace(0.0, 1.0, side, device=_device(model))
 
-    def square(four: Tensor) -> Tensor:
-        edges = lerp(four[[0, 1]], four[[2, 3]], weights)  # down the left edge, down the right edge
-        return lerp(edges[0], edges[1], weights).flatten(0, 1)
+    def square(four: Tensor, path: Callable[[Tensor, Tensor, Tensor], Tensor] = lerp) -> Tensor:
+        edges = path(four[[0, 1]], four[[2, 3]], weights)  # down the left edge, down the right edge
+        return path(edges[0], edges[1], weights).flatten(0, 1)
 
     code = model.code(_condition(model, condition, 4))
-    mixed = decode(model, square(encode(model, images, condition)), code=None if code is None else square(code))
+    latents = square(encode(model, images, condition), model.geometry.path)
+    mixed = decode(model, latents, code=None if code is None else square(code))
     return mixed.unflatten(0, (side, side))
 
 
@@ -235,7 +256,7 @@ def traverse(model: Model, latents: Tensor, chosen: Tensor, values: Tensor, cond
         model: a trained model.
         latents: (n, latent), codes to start from.
         chosen: int64 (k,), numbers of latents.
-        values: (k, steps), what each takes; or (steps,), the same for all.
+        values: (k, steps), what each takes in the chart of the space; or (steps,), the same for all.
         condition: labels (n,) or attributes (n, c), for a conditional model.
 
     Returns:
@@ -244,17 +265,23 @@ def traverse(model: Model, latents: Tensor, chosen: Tensor, values: Tensor, cond
     values = values.expand(len(chosen), values.shape[-1])
     rows = []
     for place in range(len(latents)):
-        moved = latents[place].repeat(*values.shape, 1)
-        moved[torch.arange(len(chosen)), :, chosen] = values.to(moved)
+        moved = model.geometry.moved(latents[place], chosen, values)
         given = None if condition is None else condition[place]
         flat = moved.flatten(0, 1)
         rows.append(decode(model, flat, _condition(model, given, len(flat))).unflatten(0, values.shape))
     return torch.stack(rows)
 
 
+def prior_law(model: Model) -> str | None:
+    """``normal`` where the prior is N(0, I) in the chart of latents, ``uniform`` where all places are alike; else None."""
+    return getattr(getattr(model, "prior", None), "law", None)
+
+
 @torch.no_grad()
 def prior_spread(model: Model, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (latent,) of each latent under the prior; of one that is no N(0, I), from 4,096 draws.
+
+    They are those of the chart of the space: the latents themselves, or for a ball their vectors at its origin.
 
     Args:
         model: a trained model.
@@ -263,12 +290,11 @@ def prior_spread(model: Model, condition: Tensor | None = None) -> tuple[Tensor,
     Raises:
         InputError: when the model has no prior.
     """
-    prior = getattr(model, "prior", None)
-    if isinstance(prior, StandardNormalPrior):
-        zeros = torch.zeros(prior.num_latents, device=_device(model))
+    if prior_law(model) == "normal":
+        zeros = torch.zeros(model.prior.num_latents, device=_device(model))  # type: ignore[union-attr, arg-type]
         return zeros, torch.ones_like(zeros)
     noise = Noise.from_seed(0, 4096, "prior spread", device=_device(model))
-    draws = model.sample_prior(4096, _condition(model, condition, 4096), noise)
+    draws = model.geometry.chart(model.sample_prior(4096, _condition(model, condition, 4096), noise))
     return draws.mean(0), draws.std(0)
 
 
@@ -298,12 +324,25 @@ def transfer_style(model: Model, images: Tensor, labels: Tensor) -> Tensor:
 def manifold(model: Model, side: int, label: int | Tensor | None = None) -> Tensor:
     """Decoded images (side * side, ...) on a grid of a 2-D latent space, row by row from the top.
 
-    The grid has equal steps of probability under N(0, I): each coordinate is a normal quantile, the first from left to
-    right, the second from bottom to top. `label` is one class, or one image's attributes (k,), for a conditional model.
+    The grid is that of `prior_quantiles`, the first of a figure's axes from left to right, the second from bottom to top.
+    `label` is one class, or one image's attributes (k,), for a conditional model.
     """
-    quantiles = torch.linspace(0.02, 0.98, side, device=_device(model))
-    points = torch.special.ndtri(quantiles)
-    second, first = torch.meshgrid(points.flip(0), points, indexing="ij")
-    latents = torch.stack([first.flatten(), second.flatten()], -1)
-    condition = None if label is None else _condition(model, torch.as_tensor(label), side * side)
-    return decode(model, latents, condition)
+    given = None if label is None else torch.as_tensor(label)
+    points = prior_quantiles(model, side, given)
+    second, first = torch.meshgrid(points[:, 1].flip(0), points[:, 0], indexing="ij")
+    latents = model.geometry.placed(torch.stack([first.flatten(), second.flatten()], -1))
+    return decode(model, latents, None if given is None else _condition(model, given, side * side))
+
+
+def prior_quantiles(model: Model, count: int, condition: Tensor | None = None) -> Tensor:
+    """Values (count, axes) on each axis of a figure, in steps of equal probability under the prior where that is N(0, I).
+
+    Elsewhere under a normal distribution of the prior's means and standard deviations (see `prior_spread`); on a circle or
+    sphere in steps of equal area.
+    """
+    if model.geometry.range is not None:
+        low, high = torch.tensor(model.geometry.range, device=_device(model)).T
+        return low + (high - low) * torch.linspace(0.02, 0.98, count, device=low.device)[:, None]
+    centre, scale = prior_spread(model, condition)
+    points = torch.special.ndtri(torch.linspace(0.02, 0.98, count, device=centre.device))
+    return centre + scale * points[:, None]

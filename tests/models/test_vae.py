@@ -21,7 +21,7 @@ from vaekit.networks.conv import Conv
 from vaekit.networks.mlp import MLP
 from vaekit.networks.residual import Residual
 from vaekit.noise import Noise
-from vaekit.objectives.table import MODEL, OBJECTIVES
+from vaekit.objectives.table import MODEL, OBJECTIVES, trains_prior
 from vaekit.settings import Config, Training, preset
 from vaekit.storage import load_model, save_model
 from vaekit.training.optimization import Optimizers
@@ -112,7 +112,7 @@ def test_every_objective_gives_every_parameter_a_finite_gradient(name: str, obje
     players = {MODEL: model, **dict(step.players.items())}
     optimizers = Optimizers(players, Training(), torch.device("cpu"), entry.rates(), model.inference_parameters())
     optimizers.backward(result.losses)
-    reads_prior = bool(entry.needs - {"deterministic", "inference"})
+    reads_prior = trains_prior(entry, model.provides)
     for label, parameter in nn.ModuleDict(players).named_parameters():
         if not parameter.requires_grad or (label.startswith("model.prior.") and not reads_prior):
             continue

@@ -42,3 +42,8 @@ def test_the_gradient_in_beta_is_the_rate() -> None:
 def test_samples_are_averaged() -> None:
     draw = random_draw((5,))
     torch.testing.assert_close(loss_of(draw, 1.0), -bounds.elbo(draw).mean())
+
+
+def test_more_samples_are_asked_for_and_pooled_to_the_same_expectation() -> None:
+    assert Elbo().sample_shape == ()
+    assert Elbo(num_samples=5).sample_shape == (5,)

@@ -17,7 +17,7 @@ from vaekit.training.optimization import Optimizers, learning_rate
 CPU = torch.device("cpu")
 
 
-@given(st.integers(1, 400), st.floats(0, 1), st.sampled_from(["cosine", "none"]))
+@given(st.integers(1, 400), st.floats(0, 1), st.sampled_from(["cosine", "stages", "none"]))
 @settings(max_examples=80, deadline=None)
 def test_learning_rate_warms_up_then_falls_and_stays_in_range(total: int, warmup: float, decay: str) -> None:
     training = Training(learning_rate=0.3, warmup=warmup, decay=decay)  # type: ignore[arg-type]
@@ -34,6 +34,17 @@ def test_cosine_is_its_formula() -> None:
     assert [learning_rate(training, step, 10) for step in (0, 1, 2, 6)] == pytest.approx([1.0, 2.0, 2.0, 1.0])
     assert learning_rate(training, 9, 10) == pytest.approx(1 + math.cos(math.pi * 7 / 8))
     assert learning_rate(Training(learning_rate=2.0, warmup=0.0, decay="none"), 9, 10) == 2.0
+
+
+def test_stages_are_those_of_the_published_schedule() -> None:
+    """3^i epochs at 1e-3 * 10^(-i/7), i = 0 to 7: 3,280 epochs (Burda, Grosse and Salakhutdinov 2016, section 5)."""
+    training = Training(learning_rate=1e-3, warmup=0.0, decay="stages", epochs=3280.0)
+    published = [1e-3 * 10 ** (-stage / 7) for stage in range(8) for _ in range(3**stage)]
+    assert [learning_rate(training, epoch, 3280) for epoch in range(3280)] == pytest.approx(published)
+    cut = Training(learning_rate=1e-3, warmup=0.0, decay="stages", decay_stages=6, epochs=364.0)
+    assert [learning_rate(cut, epoch, 364) for epoch in range(364)] == pytest.approx(published[:364])
+    alone = Training(learning_rate=1e-3, warmup=0.0, decay="stages", decay_stages=1)
+    assert {learning_rate(alone, step, 50) for step in range(50)} == {1e-3}
 
 
 def make(clip: float | None = None, seed: int = 0) -> tuple[nn.Module, Optimizers]:
@@ -123,6 +134,122 @@ def test_each_player_follows_its_own_loss_alone() -> None:
     for p, g in zip(players["critic"].parameters(), own, strict=True):
         torch.testing.assert_close(p.grad, g)
     assert len(optimizers.all_parameters()) == 4
+
+
+class Halves(nn.Module):
+    """What infers, what generates, and a part that both read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder, self.decoder, self.shared = nn.Linear(3, 2), nn.Linear(2, 3), nn.Linear(3, 3)
+        self.x = torch.randn(5, 3)
+
+    def losses(self) -> dict[str, torch.Tensor]:
+        """Both read every parameter, with gradients that differ."""
+        read = self.shared(self.x)
+        output = self.decoder(self.encoder(read).tanh()) * read
+        return {"model": output.square().mean(), "inference": (output - 1.0).abs().sum()}
+
+    def optimizers(self, clip: float | None = None, critic: nn.Module | None = None) -> Optimizers:
+        players = {"model": self} if critic is None else {"model": self, "critic": critic}
+        return Optimizers(players, Training(gradient_clip=clip), CPU, None, self.encoder.parameters())
+
+
+def of_loss(module: Halves, name: str) -> dict[str, torch.Tensor]:
+    names = [label for label, _ in module.named_parameters()]
+    return dict(zip(names, torch.autograd.grad(module.losses()[name], list(module.parameters())), strict=True))
+
+
+def test_a_loss_of_inference_is_for_that_part_and_the_models_for_all_others() -> None:
+    """What both read follows the model's loss, and a critic its own."""
+    module = Halves()
+    torch.manual_seed(1)
+    critic = nn.Linear(3, 1)
+    generates, infers = of_loss(module, "model"), of_loss(module, "inference")
+    assert all(not torch.allclose(generates[name], infers[name], rtol=0.1) for name in generates)
+    of_critic = critic(module.x).mean()
+    module.optimizers(critic=critic).backward({**module.losses(), "critic": of_critic})
+    for name, parameter in module.named_parameters():
+        assert torch.equal(parameter.grad, (infers if name.startswith("encoder") else generates)[name]), name
+    torch.testing.assert_close(critic.weight.grad, module.x.mean(0, keepdim=True))
+
+
+def test_without_a_loss_of_inference_the_models_moves_everything() -> None:
+    module = Halves()
+    torch.manual_seed(1)
+    critic = nn.Linear(3, 1)
+    expected = of_loss(module, "model")
+    for losses in ({}, {"critic": critic(module.x).mean()}):
+        module.optimizers(critic=critic).backward({"model": module.losses()["model"], **losses})
+        for name, parameter in module.named_parameters():
+            torch.testing.assert_close(parameter.grad, expected[name])
+
+
+def test_a_loss_of_inference_does_not_move_the_decoder() -> None:
+    """Whatever it is: the decoder steps as under the model's loss alone, the encoder as under that of inference alone."""
+    moved = []
+    for factor in (1.0, 1e4):
+        module = Halves()
+        optimizers = module.optimizers()
+        optimizers.set_learning_rate(0.01)
+        for _ in range(2):
+            losses = module.losses()
+            optimizers.backward({"model": losses["model"], "inference": factor * losses["inference"] + factor})
+            module.encoder.weight.grad.zero_()
+            module.encoder.bias.grad.zero_()
+            optimizers.step()
+        moved.append({name: weight.detach().clone() for name, weight in module.named_parameters()})
+    start = dict(Halves().named_parameters())
+    for name, weight in moved[0].items():
+        assert torch.equal(weight, moved[1][name]), name
+        assert torch.equal(weight, start[name]) == name.startswith("encoder"), name
+
+
+def test_both_parts_are_clipped_as_one_model_and_share_its_state() -> None:
+    module = Halves()
+    optimizers = module.optimizers(clip=0.1)
+    optimizers.set_learning_rate(0.01)
+    optimizers.backward(module.losses())
+    assert torch.cat([weight.grad.flatten() for weight in module.parameters()]).norm() > 1.0
+    optimizers.step()
+    assert torch.cat([weight.grad.flatten() for weight in module.parameters()]).norm() == pytest.approx(0.1, rel=1e-4)
+    assert {name.split("/")[0] for name in optimizers.state()} == {"model"}
+
+
+def test_a_split_step_resumes_with_the_same_bits() -> None:
+    def advance(module: Halves, optimizers: Optimizers, steps: int) -> None:
+        optimizers.set_learning_rate(0.01)
+        for _ in range(steps):
+            optimizers.backward(module.losses())
+            optimizers.step()
+
+    whole, parts = Halves(), Halves()
+    advance(whole, whole.optimizers(), 6)
+    first = parts.optimizers()
+    advance(parts, first, 3)
+    second = parts.optimizers()
+    second.load(first.state())
+    advance(parts, second, 3)
+    for ours, expected in zip(parts.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_what_does_not_learn_needs_no_gradient() -> None:
+    """A player without parameters, and fixed parameters of the model and of a player."""
+    module, fixed = Halves(), nn.Linear(1, 1).requires_grad_(False)
+    module.decoder.bias.requires_grad_(False)
+    players = {"model": module, "empty": nn.Identity(), "fixed": fixed}
+    inference = module.encoder.parameters()
+    losses = {**module.losses(), "empty": module.losses()["model"], "fixed": module.losses()["model"]}
+    Optimizers(players, Training(), CPU, None, inference).backward(losses)
+    assert fixed.weight.grad is None
+    assert module.decoder.bias.grad is None
+    module.decoder.bias.requires_grad_()
+    generates, infers = of_loss(module, "model"), of_loss(module, "inference")
+    for name, parameter in module.named_parameters():
+        if name != "decoder.bias":
+            assert torch.equal(parameter.grad, (infers if name.startswith("encoder") else generates)[name]), name
 
 
 class Weighed(nn.Module):

@@ -114,6 +114,7 @@ def fake_step(objective: Any, model: Any = SMALL, data: Data | None = None, low_
             result = step(images, index, key, now, hyper)
             optimizers.backward(result.losses)
             optimizers.step()
+            step.objective.after_step(step.model, hyper)
             step.model.after_step(result.draw, lambda tensor: tensor)
         assert all(value.shape == () for value in result.logged.values())
 

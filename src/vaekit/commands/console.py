@@ -14,6 +14,7 @@ from vaekit.corruptions.table import CORRUPTIONS
 from vaekit.data.binarization import BINARIZATIONS
 from vaekit.data.loaded import SOURCES
 from vaekit.errors import unknown
+from vaekit.families import FAMILIES, Family, fits, fitting_priors, latents
 from vaekit.latents.table import POSTERIORS, PRIORS
 from vaekit.models.table import MODELS
 from vaekit.networks.conditioning import CONDITIONINGS
@@ -22,6 +23,7 @@ from vaekit.objectives.schedules import BETA_SCHEDULES
 from vaekit.objectives.table import OBJECTIVES
 from vaekit.probability.likelihoods import LIKELIHOODS
 from vaekit.report.notes import MEASURES
+from vaekit.samplers.table import SAMPLERS
 from vaekit.settings import PRESETS, Config
 from vaekit.tables import Table
 
@@ -35,10 +37,11 @@ TABLES: dict[str, Table] = {
     "priors": PRIORS,
     "objectives": OBJECTIVES,
     "beta-schedules": BETA_SCHEDULES,
+    "samplers": SAMPLERS,
     "binarizations": BINARIZATIONS,
     "corruptions": CORRUPTIONS,
 }
-KINDS = ("presets", *TABLES)
+KINDS = ("presets", "families", *TABLES, "combinations")
 
 _ROOMS = {"data": "data", "model": "model", "objective": "objective", "beta_schedule": "objective"}
 _PLACEHOLDERS = {int: "N", float: "X", str: "NAME"}
@@ -175,11 +178,48 @@ def listing(kind: str) -> dict[str, dict[str, Any]]:
     """Every entry of a kind: its help and its own settings, each with help, value and range."""
     if kind == "presets":
         return {name: {"help": help, "settings": _values(config)} for name, (help, config) in PRESETS.items()}
+    if kind == "families":
+        return {name: {"help": _family(each), "settings": each.settings} for name, each in FAMILIES.items()}
+    if kind == "combinations":
+        return {name: {"help": combination(name), "settings": {}} for name in OBJECTIVES}
     table, found = TABLES[kind], {}
     for name in table:
         own = [flag for flag in flags(table[name]()) if len(flag.path) == 1]
         found[name] = {"help": table.summary(name), "settings": {f.option: setting_row(f)[1] for f in own}}
     return found
+
+
+def _family(family: Family) -> str:
+    return f"{family.command or 'what every preset is'} ({family.source})"
+
+
+def combination(objective: str) -> str:
+    """With which posteriors, models and priors an objective trains, in a sentence or two.
+
+    >>> combination("elbo")
+    'every posterior and model but deterministic (needs a rate, and so a bound on log p(x))'
+    """
+    good: list[str] = []
+    only: dict[str, list[str]] = {}  # priors that alone go, and with what
+    bad: dict[str, list[str]] = {}  # reasons, and what they stand against
+    for name, _ in latents():
+        priors, lacking = fits(objective, name)
+        if not priors:
+            bad.setdefault(" and ".join(lacking), []).append(name)
+            continue
+        good.append(name)
+        if priors != fitting_priors(name):
+            only.setdefault(" or ".join(priors), []).append(name)
+    reasons = [f"{', '.join(names)} (needs {why})" for why, names in bad.items()]
+    limits = [f"{_names(names, good)} with prior {priors} alone" for priors, names in only.items()]
+    if len(good) < sum(map(len, bad.values())):
+        return "; ".join([", ".join(good), *limits, *(f"not {reason}" for reason in reasons)])
+    but = f" but {', '.join(reasons)}" if reasons else ""
+    return "; ".join([f"every posterior and model{but}", *limits])
+
+
+def _names(names: list[str], of: list[str]) -> str:
+    return "all" if names == of and len(of) > 1 else ", ".join(names)
 
 
 def _values(config: Config) -> dict[str, Any]:
@@ -198,7 +238,7 @@ def listing_text(kind: str, entries: dict[str, dict[str, Any]]) -> str:
 
 
 def _own(kind: str, found: dict[str, Any]) -> dict[str, str]:
-    return {} if kind == "presets" else found["settings"]
+    return {} if kind in ("presets", "families") else found["settings"]
 
 
 Progress = Callable[[float], None]

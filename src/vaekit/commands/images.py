@@ -27,6 +27,7 @@ from vaekit.models.table import Model
 from vaekit.noise import Noise
 from vaekit.records import print_json
 from vaekit.runs import write_atomically
+from vaekit.samplers.fitted import load_sampler
 from vaekit.settings import Config
 from vaekit.storage import load_model
 
@@ -47,6 +48,11 @@ def sample_verb(parser: Parser, words: list[str]) -> None:
         metavar="LIST",
         help="for a model that reads attributes, such as Smiling=1,Male=0 [those not given: at their mean]",
     )
+    parser.add_argument(
+        "--sampler",
+        metavar="NAME",
+        help="a density fitted to the codes by vaekit fit-sampler, in the prior's place [none: the prior]",
+    )
     parser.number("--temperature", 1.0, _TEMPERATURE, least=0, most=100)
     parser.seed("seed of the samples: the same seed gives the same images, whatever --count")
     parser.json("where the images are")
@@ -54,7 +60,8 @@ def sample_verb(parser: Parser, words: list[str]) -> None:
     write = writer(options)
     model, _, info = load_model(options.run)
     condition = _asked_for(model, info, options.label, options.attributes)
-    write(sample(model, options.count, condition, options.seed, options.temperature), None)
+    sampler = None if options.sampler is None else load_sampler(options.run, options.sampler)
+    write(sample(model, options.count, condition, options.seed, options.temperature, sampler), None)
 
 
 def _asked_for(model: Model, info: DataInfo, label: str | None, attributes: str | None) -> Tensor | None:

@@ -17,6 +17,7 @@ from vaekit.commands.data import inspect_verb
 from vaekit.commands.doctor import doctor_verb, tell
 from vaekit.commands.embeddings import embeddings_verb
 from vaekit.commands.images import denoise_verb, reconstruct_verb, sample_verb
+from vaekit.commands.samplers import fit_sampler_verb
 from vaekit.commands.walks import interpolate_verb, traverse_verb
 from vaekit.config import every_flag, set_flags
 from vaekit.doctor.examine import examine
@@ -35,6 +36,7 @@ __all__ = [
     "doctor_verb",
     "embeddings_verb",
     "evaluate_verb",
+    "fit_sampler_verb",
     "inspect_verb",
     "interpolate_verb",
     "list_verb",

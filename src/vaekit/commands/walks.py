@@ -95,7 +95,8 @@ def traverse_verb(parser: Parser, words: list[str]) -> None:
     latents = encode(model, start.input, start.condition)
     given = start.condition if label is None else torch.full((len(latents),), label)
     centre, scale = prior_spread(model, None if given is None or not model.conditional else given[0])
-    reach = torch.linspace(-options.range, options.range, steps)
+    most = min(options.range, model.geometry.farthest)
+    reach = torch.linspace(-most, most, steps)
     values = centre[chosen, None] + reach * scale[chosen, None]
     walks = traverse(model, latents, torch.tensor(chosen), values, given if model.conditional else None)
     content = None

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vaekit.corruptions.blurs import filter_axes, gaussian_window
 from vaekit.data.batches import Data
 from vaekit.data.images import Images
+from vaekit.features.similarity import similarity_maps
 from vaekit.generation import reconstruct
 from vaekit.models.table import Model
 from vaekit.noise import Noise, seed_key
@@ -34,18 +34,7 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     >>> ssim(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 8, 8)).item()
     1.0
     """
-    first, second = images.double(), targets.double()
-    window = gaussian_window(1.5, 5, images.device, torch.float64)
-
-    def local_mean(values: Tensor) -> Tensor:
-        return filter_axes(values, window, "mirror")
-
-    mean, other = local_mean(first), local_mean(second)
-    variance = local_mean(first * first) - mean.square()
-    variance_of_other = local_mean(second * second) - other.square()
-    covariance = local_mean(first * second) - mean * other
-    brightness = (2 * mean * other + 0.01**2) / (mean.square() + other.square() + 0.01**2)
-    structure = (2 * covariance + 0.03**2) / (variance + variance_of_other + 0.03**2)
+    brightness, structure = similarity_maps(images.double(), targets.double())
     return (brightness * structure).mean((1, 2, 3)).float()
 
 

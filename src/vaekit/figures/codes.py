@@ -27,7 +27,7 @@ class Codes:
     """Codes of n images.
 
     Attributes:
-        means: posterior means, float32 (n, latent).
+        means: posterior means in the chart of their space, float32 (n, latent).
         labels: int64 (n,), or None.
         rates: nats, (latent,), averaged over up to 2,000 of the images; None where the rate is no sum over latents.
         num_rated: how many images `rates` are averages of.
@@ -86,7 +86,7 @@ def measure(model: Model, batches: Iterable[Batch], labels: Tensor | None = None
     rates: list[list[Tensor | None]] = []
     count = 0
     for batch in batches:
-        means.append(encode(model, batch.input, batch.condition).flatten(1).cpu())
+        means.append(model.geometry.chart(encode(model, batch.input, batch.condition)).flatten(1).cpu())
         if count < _MOST_RATES:
             draw = model.draw(batch, noise=Noise(torch.tensor(0, device=batch.index.device), batch.index))
             rates.append([latent.rate_by_dimension for latent in draw.latents])

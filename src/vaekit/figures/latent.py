@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
@@ -13,7 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from vaekit.figures.style import FAINT, INK, MARKERS, PALETTE, Drawn, new_figure, shorten, text_width
 from vaekit.figures.subject import Subject
-from vaekit.latents.gaussian import StandardPrior
+from vaekit.generation import prior_law
 
 _MOST_CLASSES = 20
 _MOST_COMPARED = 2000
@@ -41,17 +42,24 @@ def plane(subject: Subject) -> Plane | None:
     """The images by their own two latents, or beyond two by principal components; None with one latent or few images."""
     if len(subject.images) < 3:
         return None
-    means = subject.codes.means
+    means, geometry = drawn(subject), subject.model.geometry
     dimensions = means.shape[1]
     if dimensions < 2:
         return None
-    standard = isinstance(getattr(subject.config.model, "prior", None), StandardPrior)
+    standard = prior_law(subject.model) == "normal"
     if dimensions == 2:
-        names = ("first latent (z₁)", "second latent (z₂)")
-        return Plane(means, names, "placed by their two latents", np.zeros(2) if standard else None)
+        how = "placed by their two latents"
+        if geometry.range is not None:
+            how = "placed on the unrolled sphere, where equal areas stay equal"
+        return Plane(means, geometry.names, how, np.zeros(2) if standard else None)
     points, centre, axes = _principal(means)
     how = f"of {dimensions} latents, seen where they spread most (two principal components)"
     return Plane(points, tuple(axes), how, centre if standard else None)
+
+
+def drawn(subject: Subject) -> np.ndarray:
+    """The codes at the coordinates of figures, (n, m)."""
+    return subject.model.geometry.drawn(torch.from_numpy(subject.codes.means)).numpy()
 
 
 def coloured(subject: Subject) -> bool:
@@ -72,8 +80,9 @@ def scatter(subject: Subject) -> Drawn | None:
     if found.centre is not None:
         caption += (
             "The dashed circle holds 95% of the prior N(0, I): empty places inside it decode to odd samples, "
-            "and images far outside it are hardly ever sampled."
+            "and images far outside it are hardly ever sampled. "
         )
+    caption += subject.model.geometry.note
     return Drawn("latents", figure, title, caption.strip())
 
 

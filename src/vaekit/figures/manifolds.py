@@ -12,7 +12,7 @@ from vaekit.figures.grids import enlarge, to_bytes
 from vaekit.figures.sheets import columns_that_fit, fit, sheet, tile_scale
 from vaekit.figures.style import PAGE, Drawn, blit, new_figure, shorten, text_width
 from vaekit.figures.subject import Subject
-from vaekit.generation import decode, manifold
+from vaekit.generation import decode, manifold, prior_law, prior_quantiles
 
 _MOST_CLASSES = 20
 
@@ -22,9 +22,11 @@ def manifold_map(subject: Subject) -> Drawn | None:
 
     A model that reads attributes gets those of one image.
     """
-    if subject.config.model.latent_dim > 2 or not subject.samples:
+    geometry = subject.model.geometry
+    dimensions = geometry.dimensions(subject.config.model.latent_dim)
+    if dimensions > 2 or not subject.samples:
         return None
-    if subject.config.model.latent_dim == 1:
+    if dimensions == 1:
         return _line(subject)
     chosen: list[int | None] = [*_few(len(subject.classes), 4)] if subject.by_class else [None]
     left, top, between, right = 150, 120, 160, 30
@@ -45,10 +47,9 @@ def manifold_map(subject: Subject) -> Drawn | None:
     figure = new_figure(page_width, page_height)
     title = "Map of the latent space"
     figure.text(12 / page_width, 1 - 32 / page_height, title, size=11, weight="bold", va="center")
-    quantiles = np.linspace(0.02, 0.98, side)
-    points = torch.special.ndtri(torch.from_numpy(quantiles)).numpy()
     ticks = [round(place) for place in np.linspace(0, side - 1, min(side, 5))]
     for place, (image, label) in enumerate(zip(pixels, chosen, strict=True)):
+        points = prior_quantiles(subject.model, side, _as_condition(told[place])).tolist()
         x = left + place % across * (wide + between)
         y = top + place // across * (tall + between + 20)
         blit(figure, image, x, page_height - y - tall)
@@ -57,15 +58,14 @@ def manifold_map(subject: Subject) -> Drawn | None:
         axes.grid(False)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        axes.set_xticks(ticks, [_number(points[t]) for t in ticks])
-        axes.set_yticks(ticks, [_number(points[t]) for t in ticks])
-        axes.set_xlabel("first latent (z₁)")
-        axes.set_ylabel("second latent (z₂)")
+        axes.set_xticks(ticks, [_number(points[t][0]) for t in ticks])
+        axes.set_yticks(ticks, [_number(points[t][1]) for t in ticks])
+        axes.set_xlabel(geometry.names[0])
+        axes.set_ylabel(geometry.names[1])
         if label is not None:
             axes.set_title(f"class {shorten(subject.classes[label], 30)}", pad=6)
     caption = (
-        "Every place of the two-dimensional latent space, decoded. The steps hold equal shares of the prior "
-        "N(0, I), so the picture shows what sampling yields, and how often."
+        f"Every place of the two-dimensional latent space, decoded. {_about_steps(subject, 'N(0, I)', 'the picture')}"
     )
     if subject.by_class:
         caption += " The model is told the class, so the latents hold style: the same place gives the same style."
@@ -79,22 +79,44 @@ def _line(subject: Subject) -> Drawn:
     classes = _few(len(subject.classes), _MOST_CLASSES) if subject.by_class else []
     names = [shorten(subject.classes[label]) for label in classes]
     columns = columns_that_fit(subject.info.shape, max(names, key=text_width, default=""))
-    points = torch.special.ndtri(torch.linspace(0.02, 0.98, columns))
     given = subject.examples(1).condition
     told: list[Tensor | None] = [torch.tensor(label) for label in classes]
     told = told or [None if given is None else given[0]]
+    points = [prior_quantiles(subject.model, columns, one) for one in told]
     rows = [
-        decode(subject.model, points[:, None], None if one is None else one.expand(columns, *one.shape)) for one in told
+        decode(
+            subject.model,
+            subject.model.geometry.placed(latents),
+            None if one is None else one.expand(columns, *one.shape),
+        )
+        for latents, one in zip(points, told, strict=True)
     ]
-    title = "The latent space: a line"
-    caption = (
-        "The one latent from low to high, decoded. The steps hold equal shares of the prior N(0, 1), so the row shows "
-        "what sampling yields, and how often."
-    )
+    flat = subject.model.geometry.range is None
+    title = f"The latent space: a {'line' if flat else 'circle'}"
+    caption = "The one latent from low to high" if flat else "Once around the circle"
+    caption += f", decoded. {_about_steps(subject, 'N(0, 1)', 'the row')}"
     if names:
         caption += " The model is told the class, so the latent holds style: the same place gives the same style."
-    heads = [_number(point) for point in points.tolist()]
+    same = all(torch.equal(one, points[0]) for one in points)
+    heads = [_number(float(point)) for point in points[0][:, 0]] if same else [""] * columns
     return Drawn("manifold", sheet(title, torch.stack(rows), names, heads), title, caption)
+
+
+def _as_condition(one: int | Tensor | None) -> Tensor | None:
+    return None if one is None else torch.as_tensor(one)
+
+
+def _about_steps(subject: Subject, prior: str, shown: str) -> str:
+    """What the distances between the decoded places mean."""
+    law = prior_law(subject.model)
+    if law is not None:
+        prior = prior if law == "normal" else "(all directions are alike)"
+        return (
+            f"The steps hold equal shares of the prior {prior}, so {shown} shows what sampling yields, and how often."
+        )
+    if subject.model.geometry.range is not None:
+        return "The steps are of equal size on it, and the prior favours some places."
+    return "The places spread around the prior's mean as far as the prior does, so some may be hardly ever sampled."
 
 
 def _number(value: float) -> str:

@@ -64,14 +64,16 @@ def traversals(subject: Subject) -> Drawn | None:
     except InputError:  # a plain autoencoder has no prior
         centre, scale = (torch.from_numpy(part(codes.means, axis=0)) for part in (np.mean, np.std))
         unit = "standard deviations of the codes"
-    reach = torch.linspace(-_REACH, _REACH, steps)
+    geometry = subject.model.geometry
+    most = min(_REACH, geometry.farthest)
+    reach = torch.linspace(-most, most, steps)
     picked = torch.from_numpy(chosen.copy())
     values = centre[picked, None] + reach * scale[picked, None]
     walks = traverse(subject.model, start, picked, values, batch.condition)
     title = "What each latent does"
     caption = (
         f"The code of the {subject.split} image at the left, with one latent at a time set to values from "
-        f"{signed(-_REACH)} to {signed(_REACH)} {unit}, all others kept"
+        f"{signed(-most)} to {signed(most)} {unit}, all others kept"
     )
     if subject.conditional:
         caption += f", under the image's own {'class' if subject.by_class else 'attributes'}"
@@ -84,10 +86,11 @@ def traversals(subject: Subject) -> Drawn | None:
             f": the first {len(chosen)} of {codes.means.shape[1]}. " if len(chosen) < codes.means.shape[1] else ". "
         )
     caption += (
-        "A row that changes one property only is a latent that can be named; a row that does not change is unused."
+        "A row that changes one property only is a latent that can be named; a row that does not change is unused. "
     )
+    caption += geometry.note
     figure = traversal_sheet(title, batch.target, walks, labels, reach.tolist())
-    return Drawn("traversals", figure, title, caption)
+    return Drawn("traversals", figure, title, caption.strip())
 
 
 def traversal_sheet(
@@ -109,7 +112,8 @@ def interpolations(subject: Subject) -> Drawn | None:
         return None
     first, last = subject.batch(start), subject.batch(end)
     ends = encode(subject.model, first.input, first.condition), encode(subject.model, last.input, last.condition)
-    curved = ends[0].dim() == 2 and ends[0].shape[1] > 1
+    geometry = subject.model.geometry
+    curved = geometry.straight and ends[0].dim() == 2 and ends[0].shape[1] > 1
     steps = max(3, columns_that_fit(subject.info.shape, "straight" if curved else "", breaks=2) - 2)
     ways = ("linear", "spherical") if curved else ("linear",)
     lines = [
@@ -126,6 +130,8 @@ def interpolations(subject: Subject) -> Drawn | None:
         "A smooth change through plausible images shows that the latent space has no holes on the way"
         + ("; both ends are of one class, as the model is told the class. " if subject.by_class else ". ")
     )
+    if not geometry.straight:
+        caption += f"Each goes the shortest way {geometry.way}, evenly."
     if curved:
         half = torch.tensor([0.5])
         lengths = [

@@ -28,6 +28,7 @@ class DiagonalGaussianHead(nn.Module):
 
 class StandardNormalPrior(nn.Module):
     diagonal = True
+    law = "normal"
 
     def __init__(self, num_latents: int):
         super().__init__()

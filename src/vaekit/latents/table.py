@@ -21,7 +21,8 @@ class Posterior(Protocol):
     """An entry: builds a module from features (batch, num_features) to a distribution.
 
     The module says of itself, where it is so: `diagonal` (a diagonal Gaussian), `deterministic` (a `Point`, no density),
-    `rescored = False` (the density is known only where it drew, so no gradient can leave its parameters out).
+    `rescored = False` (the density is known only where it drew, so no gradient can leave its parameters out), `geometry`
+    (a `Geometry`, of a space that is not Euclidean).
 
     Attributes:
         space: where the latents live; a prior must live there too.
@@ -41,7 +42,8 @@ class Prior(Protocol):
 
     A module with `reads_encoder = True` is called with a second argument, the function from images (n, channels, height,
     width) in [0, 1] and their codes (n, num_condition), or None, to their posterior. One with `diagonal = True` returns a
-    Gaussian whose latents are independent.
+    Gaussian whose latents are independent. `law` is "normal" where it is N(0, I) in the chart of its space (`Geometry`),
+    "uniform" where all of the space is alike.
 
     Attributes:
         spaces: where it can live.

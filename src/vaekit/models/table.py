@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vaekit.data.batches import Batch
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
+from vaekit.latents.geometry import EUCLIDEAN, Geometry
 from vaekit.models.draw import Draw
 from vaekit.noise import Noise
 from vaekit.probability.likelihoods import ImageDistribution, Likelihood
@@ -47,11 +48,12 @@ class Model(nn.Module):
     """Base of all models.
 
     `provides` names what its draws offer to an objective, in the words of `PROVIDES`. `low_precision` says that bfloat16
-    is safe.
+    is safe. `geometry` is that of the space of latents, for whoever walks in it.
     """
 
     provides: frozenset[str] = frozenset()
     low_precision: bool = False
+    geometry: Geometry = EUCLIDEAN
 
     @property
     def num_classes(self) -> int | None:
@@ -87,6 +89,10 @@ class Model(nn.Module):
     def code(self, condition: Tensor | None) -> Tensor | None:
         """The vectors (batch, k) that stand for labels (batch,) or attributes (batch, n); None where it reads neither."""
         return None
+
+    def shown(self, condition: Tensor | None, noise: Noise) -> Tensor | None:
+        """The condition as a draw with this noise sees it: training may hide that of some images."""
+        return condition
 
     def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
         """Draw latents for each image and decode them; noise None draws from torch's global generator."""

@@ -14,11 +14,13 @@ from vaekit.data.batches import Batch
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
 from vaekit.latents.gaussian import GaussianPosterior, StandardPrior
+from vaekit.latents.geometry import EUCLIDEAN
 from vaekit.latents.table import POSTERIORS, PRIORS, Posterior, Prior
 from vaekit.models.draw import Draw, Latent
 from vaekit.models.table import MODELS, Model
 from vaekit.networks.conditioning import CONDITIONINGS, Conditioning, Unconditional, hide
 from vaekit.networks.conv import Conv
+from vaekit.networks.normalization import running_statistics
 from vaekit.networks.table import NETWORKS, Network
 from vaekit.noise import Noise
 from vaekit.probability.distributions import Distribution, Point, draw
@@ -54,6 +56,7 @@ class VAEModel(Model):
         self.decoder, self.likelihood, self.conditioning = decoder, likelihood, conditioning
         self.low_precision = low_precision
         self.provides = self._provided()
+        self.geometry = getattr(posterior, "geometry", EUCLIDEAN)
 
     def _provided(self) -> frozenset[str]:
         always = {"vectors", "inference"}
@@ -114,7 +117,7 @@ class VAEModel(Model):
 
     def _decode(self, latents: Tensor, code: Tensor | None) -> ImageDistribution:
         lead = latents.shape[:-1]
-        flat = latents.reshape(-1, latents.shape[-1])
+        flat = self.geometry.chart(latents.reshape(-1, latents.shape[-1]))
         given = () if code is None else (code.expand(*lead, -1).reshape(len(flat), -1),)
         output = self.decoder(flat, *given)
         output = output.float()
@@ -127,30 +130,38 @@ class VAEModel(Model):
         """p(z | code); code (batch, k), or None for a model without condition."""
 
         def encode(images: Tensor, code: Tensor | None) -> Distribution:
-            return self._posterior(self.features(images, code))
+            with running_statistics(self.encoder):  # those of images: what a prior encodes is none of them
+                return self._posterior(self.features(images, code))
 
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
             return self.prior(code, encode) if getattr(self.prior, "reads_encoder", False) else self.prior(code)
 
+    def shown(self, condition: Tensor | None, noise: Noise) -> Tensor | None:
+        if self.training and self.label_dropout > 0 and condition is not None:
+            return hide(condition, self.label_dropout, noise)
+        return condition
+
     def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
         if noise is None:
             noise = Noise(torch.randint(1 << 62, (), device=batch.index.device), batch.index)
-        condition = batch.condition
-        if self.training and self.label_dropout > 0 and condition is not None:
-            condition = hide(condition, self.label_dropout, noise)
-        code = self.code(condition)
+        code = self.code(self.shown(batch.condition, noise))
         features = self.features(batch.input, code)
         posterior = self._posterior(features)
         latents = draw(posterior, noise, "latent", sample_shape)
 
         def rebuild() -> Distribution:
             # a copy that shares the weights: a flow reads them only when it scores, after a functional call had ended
-            fixed = {id(weight): weight.detach() for weight in self.posterior.parameters()}
+            shared = (*self.posterior.parameters(), *self.posterior.buffers())
+            fixed = {id(tensor): tensor.detach() for tensor in shared}
             return copy.deepcopy(self.posterior, fixed)(features.detach())
 
         density = None if isinstance(posterior, Point) else posterior
         group = Latent(latents, density, self.prior_given(code), rebuild)
-        return Draw((group,), self._decode(latents, code), batch.target, batch.mask)
+        return self._scored(group, code, batch, noise)
+
+    def _scored(self, group: Latent, code: Tensor | None, batch: Batch, noise: Noise) -> Draw:
+        """The draw of latents from the posterior; a model that moves them first defines it anew."""
+        return Draw((group,), self._decode(group.value, code), batch.target, batch.mask)
 
     def after_step(self, draw: Draw, gather: Callable[[Tensor], Tensor]) -> None:
         update = getattr(self.likelihood, "after_step", None)

@@ -77,9 +77,16 @@ class ConvEncoder(nn.Module):
         self.activation = relu_ if activation == "relu" else ACTIVATIONS[activation]()
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.head(self.maps(images), condition)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Features of the last convolution, (batch, n)."""
         # Pixel by pixel, as channels_last memory has them (and Keras flattens them): so that nothing is copied.
-        features = self.convolutions(images).permute(0, 2, 3, 1).flatten(1)
-        return self.activation(self.dense(join(features, condition)))
+        return self.convolutions(images).permute(0, 2, 3, 1).flatten(1)
+
+    def head(self, maps: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Features (batch, dense) from those of the last convolution."""
+        return self.activation(self.dense(join(maps, condition)))
 
 
 class ConvDecoder(nn.Module):

@@ -18,7 +18,9 @@ gradients of taps that touch no pixel as it found the memory. Such layers, which
 Everything is computed by fixed sequences of deterministic operators: the same inputs give the same bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -27,7 +29,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["Conv2d", "ConvTranspose2d", "relu_"]
+__all__ = ["Conv2d", "ConvTranspose2d", "relu_", "twice_differentiable"]
 
 Pair = Sequence[int]  # a height and a width
 
@@ -40,6 +42,19 @@ _INPUTS_PER_OUTPUT = 10
 _NARROW = 8
 _CHANNELS = 32
 _NUMBERS = 2**16  # below, the 0.1 ms that Python takes for a layer is more than the gain
+
+
+_again: ContextVar[bool] = ContextVar("again", default=False)
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Within it, layers compute as torch's own, so that a gradient through them can be differentiated again."""
+    token = _again.set(True)
+    try:
+        yield
+    finally:
+        _again.reset(token)
 
 
 class Conv2d(nn.Conv2d):
@@ -123,6 +138,7 @@ def _fast_dtype(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> torch.dtype
         or type(x) not in (Tensor, nn.Parameter)  # fake tensors and other subclasses
         or type(layer.weight) not in (Tensor, nn.Parameter)
         or layer.weight.device != x.device
+        or _again.get()
         or torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0  # fake tensors, counters of operations, tracers
@@ -279,6 +295,7 @@ def _relu_grad(g: Tensor, y: Tensor) -> Tensor:
 def relu_(x: Tensor) -> Tensor:
     """ReLU of x, any shape, in place and with a gradient; in bf16 on a CPU by the integers behind the numbers."""
     plain = type(x) is Tensor and not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() == 0
+    plain = plain and not _again.get()
     transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     if x.device.type == "cpu" and x.dtype == torch.bfloat16 and plain and not transformed:
         return _InPlaceReLU.apply(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -71,6 +73,19 @@ class GroupNorm(nn.GroupNorm):
     def __init__(self, channels: int):
         size = next(size for size in range(min(_GROUP, channels), channels + 1) if channels % size == 0)
         super().__init__(channels // size, channels)
+
+
+@contextmanager
+def running_statistics(module: nn.Module) -> Iterator[None]:
+    """Within it, batch normalization uses its running statistics, in training too, and leaves them as they are."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d) and layer.training]
+    for layer in layers:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = True
 
 
 def normalized(kind: Normalization, channels: int) -> list[nn.Module]:

@@ -59,13 +59,20 @@ class Objective(Protocol):
     Attributes:
         sample_shape: shape of the samples it wants drawn for each image.
         needs: what the model must provide (see `vaekit.models.table.Model`).
+        uses: what it takes of the model where that is provided, and does without elsewhere.
         scope: ``image`` when the loss is a mean over images; ``batch`` when images of a batch interact.
-        selects: the bound by which the best weights are chosen: ``elbo_nats``, or ``iw_elbo_nats`` with its samples.
+        fits_prior: whether its loss moves a prior that has parameters, where it reads one.
+        selects: the bound by which the best weights are chosen: ``elbo_nats``, or ``iw_elbo_nats`` with its samples; None
+            where no bound says what was minimized, so that the last weights are kept.
     """
 
     scope: Literal["image", "batch"]
-    needs: frozenset[str]
-    selects: Literal["elbo_nats", "iw_elbo_nats"]
+    uses: frozenset[str]
+    fits_prior: bool
+    selects: Literal["elbo_nats", "iw_elbo_nats"] | None
+
+    @property
+    def needs(self) -> frozenset[str]: ...
 
     @property
     def sample_shape(self) -> tuple[int, ...]: ...
@@ -82,6 +89,10 @@ class Objective(Protocol):
         """What its numbers are multiplied by after so many epochs, by name; 1 where nothing is said."""
         ...
 
+    def after_step(self, model: nn.Module, hyper: Mapping[str, Tensor]) -> None:
+        """Constraints that the model's weights are brought back to, in place, after each step; `hyper` as in `Context`."""
+        ...
+
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses: ...
 
 
@@ -89,8 +100,13 @@ class SinglePlayer:
     """Defaults of an objective over images that trains the model alone on one sample."""
 
     scope: Literal["image", "batch"] = "image"
-    needs: frozenset[str] = frozenset({"rate"})
-    selects: Literal["elbo_nats", "iw_elbo_nats"] = "elbo_nats"
+    uses: frozenset[str] = frozenset()
+    fits_prior: bool = True
+    selects: Literal["elbo_nats", "iw_elbo_nats"] | None = "elbo_nats"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"rate"})
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -104,6 +120,15 @@ class SinglePlayer:
 
     def factors(self, epochs: float) -> dict[str, float]:
         return {}
+
+    def after_step(self, model: nn.Module, hyper: Mapping[str, Tensor]) -> None:
+        return
+
+
+def trains_prior(objective: Objective, provides: frozenset[str]) -> bool:
+    """Whether a prior with parameters would learn: it enters a bound, or is drawn from to compare codes with."""
+    enters = (objective.needs | objective.uses & provides) - {"deterministic", "inference"}
+    return objective.fits_prior and bool(enters)
 
 
 def detached(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:

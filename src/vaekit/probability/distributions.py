@@ -115,12 +115,16 @@ def center_of(distribution: Any) -> Tensor | None:
 def closed_form_kl(posterior: Any, prior: Any) -> Tensor | None:
     """KL(posterior || prior) in nats, (batch,), or None where there is no closed form.
 
+    A posterior with a method `kl_to(prior)` says it itself.
+
     >>> q = DiagonalGaussian(torch.zeros(1, 2), torch.zeros(1, 2))
     >>> closed_form_kl(q, StandardNormal(2)).item()
     0.0
     """
     if (by_dimension := kl_by_dimension(posterior, prior)) is not None:
         return by_dimension.sum(-1)
+    if hasattr(posterior, "kl_to"):
+        return posterior.kl_to(prior)
     if isinstance(posterior, torch.distributions.Distribution):
         try:
             return torch.distributions.kl_divergence(posterior, prior)

@@ -150,7 +150,8 @@ def _summary(run: Run, evaluation: dict[str, Any] | None, records: Sequence[dict
 
 def _from_training(run: Run, records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], str]:
     """The numbers of the epoch whose weights were kept, and where they come from."""
-    best = best_epoch(records) if run.config.training.select_best else None
+    selected = run.config.training.select_best and run.config.objective.selects is not None
+    best = best_epoch(records) if selected else None
     kept = next((r for r in records if r["epoch"] == best), records[-1] if records else None)
     if kept is None:
         return {}, "The run has not finished an epoch. "

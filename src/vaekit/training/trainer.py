@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from vaekit.data.batches import Order
 from vaekit.data.images import Images, Splits
 from vaekit.errors import DivergedError, InputError, RunError
+from vaekit.latents.table import PRIORS
 from vaekit.models.table import PROVIDES, Model
 from vaekit.networks.layers import on_device
 from vaekit.noise import seed_key, seeded
-from vaekit.objectives.table import MODEL, OBJECTIVES
+from vaekit.objectives.table import MODEL, OBJECTIVES, trains_prior
 from vaekit.runs import Run
 from vaekit.settings import Config
 from vaekit.training.averaging import Average
@@ -71,8 +72,17 @@ def check_trainable(config: Config, model: Model, splits: Splits, processes: Pro
         raise InputError(
             f"--patience {config.training.patience}: no images are held out to judge by; add --validation 5000"
         )
+    if config.training.patience is not None and (config.objective.selects is None or "rate" not in model.provides):
+        raise InputError(
+            f"--patience {config.training.patience}: there is no bound to judge by with this model and objective "
+            f"{OBJECTIVES.name_of(config.objective)!r}; leave it out and set --epochs"
+        )
     if size % processes.count:
         raise InputError(f"--batch-size: {size} cannot be shared by {processes.count} processes; use a multiple")
+    learned = any(weight.requires_grad for weight in getattr(model, "prior", nn.Identity()).parameters())
+    if learned and not trains_prior(config.objective, model.provides):
+        prior, objective = PRIORS.name_of(config.model.prior), OBJECTIVES.name_of(config.objective)  # type: ignore[attr-defined]
+        raise InputError(f"--prior {prior}: nothing trains it under objective {objective!r}; choose --prior standard")
     missing = sorted(config.objective.needs - model.provides)
     if missing:
         name = OBJECTIVES.name_of(config.objective)
@@ -158,6 +168,7 @@ class Trainer:
         # the logged means travel with the gradients: so the first process's checkpoint holds those of all
         self.processes.average([*(weight.grad for weight in self.optimizers.all_parameters()), logged])
         self.optimizers.step()
+        self.objective.after_step(self.model, hyper)
         self.model.after_step(result.draw, self.processes.gather)
         if self.average:
             self.average.update(step)
@@ -280,7 +291,8 @@ class Trainer:
         self.processes.wait()
 
     def _select(self, val: dict[str, float]) -> None:
-        if (elbo := val.get(self.objective.selects)) is None or not math.isfinite(elbo):
+        selects = self.objective.selects
+        if selects is None or (elbo := val.get(selects)) is None or not math.isfinite(elbo):
             return
         if self.progress.best_elbo is None or elbo > self.progress.best_elbo:
             self.progress.best_elbo, self.progress.best_epoch = elbo, self.progress.epoch

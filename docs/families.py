@@ -1,0 +1,84 @@
+"""Writes the generated parts of docs/families.md from the tables: ``python docs/families.py``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vaekit.commands.console import combination, setting_row
+from vaekit.config import flags
+from vaekit.families import FAMILIES, fitting_priors, latents
+from vaekit.latents.table import POSTERIORS, PRIORS
+from vaekit.models.table import MODELS
+from vaekit.objectives.table import OBJECTIVES
+from vaekit.samplers.table import SAMPLERS
+from vaekit.tables import Table
+
+PAGE = Path(__file__).with_name("families.md")
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it stands."""
+    return re.sub(r"([*_<>|\\])", r"\\\1", text)
+
+
+def families() -> str:
+    rows = [
+        f"| {name} | `{each.command}` | {each.source} |".replace("``", "every preset")
+        for name, each in FAMILIES.items()
+    ]
+    return "\n".join(["| model | settings, added to those of any preset | source |", "| --- | --- | --- |", *rows])
+
+
+def combinations() -> str:
+    rows = [f"| `{name}` | {plain(combination(name))} |" for name in OBJECTIVES]
+    return "\n".join(["| objective | trains |", "| --- | --- |", *rows])
+
+
+def spaces() -> str:
+    """Which prior goes with which posterior."""
+    lines = ["| | " + " | ".join(f"`{prior}`" for prior in PRIORS) + " |", "| --- " * (len(list(PRIORS)) + 1) + "|"]
+    for name, _ in latents():
+        marks = ["yes" if prior in fitting_priors(name) else "" for prior in PRIORS]
+        lines.append(f"| `{name}` | " + " | ".join(marks) + " |")
+    return "\n".join(lines)
+
+
+def entries(table: Table) -> str:
+    """Every entry with its whole docstring and its settings."""
+    parts = []
+    for name in table:
+        text = (table[name].__doc__ or "").strip()
+        paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
+        lines = [f"### `{name}`", *(f"{plain(part)}" for part in paragraphs)]
+        own = [flag for flag in flags(table[name]()) if len(flag.path) == 1]
+        if own:
+            lines.append("\n".join(f"- `{option}`: {plain(words)}" for option, words in map(setting_row, own)))
+        parts.append("\n\n".join(lines))
+    return "\n\n".join(parts)
+
+
+PARTS = {
+    "families": families,
+    "combinations": combinations,
+    "spaces": spaces,
+    "objectives": lambda: entries(OBJECTIVES),
+    "posteriors": lambda: entries(POSTERIORS),
+    "priors": lambda: entries(PRIORS),
+    "models": lambda: entries(MODELS),
+    "samplers": lambda: entries(SAMPLERS),
+}
+
+
+def written(text: str) -> str:
+    """The page with every part between its marks made anew."""
+    for name, make in PARTS.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}\n\n{make()}\n\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))
