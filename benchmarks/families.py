@@ -96,7 +96,7 @@ def table(out: Path) -> str:
         if nll != "-" and len(records) > 1:
             nll += f" ± {statistics.stdev(record['nll_nats'] for record in records):.1f}"
         cells = [mean("elbo_nats", -1.0), nll, mean("rate_nats"), mean("distortion_nats"), mean("active_units")]
-        missing = "" if len(records) == len(SEEDS) else f" ({len(records)} seeds)"
+        missing = "" if len(records) == len(SEEDS) else f" ({len(records)} seed{'s' * (len(records) > 1)})"
         lines.append(f"| {name}{missing} | " + " | ".join(cells) + f" | {mean('seconds', digits=0)} |")
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -18,8 +19,17 @@ PAGE = Path(__file__).with_name("families.md")
 
 
 def plain(text: str) -> str:
-    """Text that Markdown shows as it stands."""
-    return re.sub(r"([*_<>|\\])", r"\\\1", text)
+    """Text that Markdown shows as it stands, but for what stands between backticks."""
+    parts = re.split(r"(`+[^`]+`+)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([*_<>|\\])", r"\\\1", part) for part in parts)
+
+
+def paragraph(part: str) -> str:
+    """One of a docstring: indented lines are formulas."""
+    lines = part.split("\n")
+    if all(line.startswith("    ") for line in lines):
+        return "\n".join(["```", *(line[4:] for line in lines), "```"])
+    return plain(" ".join(part.split()))
 
 
 def families() -> str:
@@ -48,9 +58,8 @@ def entries(table: Table) -> str:
     """Every entry with its whole docstring and its settings."""
     parts = []
     for name in table:
-        text = (table[name].__doc__ or "").strip()
-        paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
-        lines = [f"### `{name}`", *(f"{plain(part)}" for part in paragraphs)]
+        text = inspect.cleandoc(table[name].__doc__ or "")
+        lines = [f"### `{name}`", *map(paragraph, text.split("\n\n"))]
         own = [flag for flag in flags(table[name]()) if len(flag.path) == 1]
         if own:
             lines.append("\n".join(f"- `{option}`: {plain(words)}" for option, words in map(setting_row, own)))

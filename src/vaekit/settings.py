@@ -16,6 +16,7 @@ from vaekit.networks.conditioning import Embedding, OneHot
 from vaekit.networks.conv import Conv
 from vaekit.networks.mlp import MLP
 from vaekit.networks.residual import Residual
+from vaekit.objectives.adversarial.vae_gan import VaeGan
 from vaekit.objectives.elbo import Elbo
 from vaekit.objectives.schedules import BETA_SCHEDULES, BetaSchedule, Constant
 from vaekit.objectives.table import OBJECTIVES, Objective
@@ -103,6 +104,13 @@ PRESETS: dict[str, tuple[str, Config]] = {
     ),
     "conv": ("convolutions 32-64, 16 latents: a good first model", Config()),
     "beta": ("the conv preset with beta 4: fewer, more separate latents", Config(objective=Elbo(beta=4.0))),
+    "vae-gan": (
+        "crisp samples with a discriminator of images: the conv preset's network at a rate that the two can share",
+        Config(
+            objective=VaeGan(discriminator_rate=0.25),
+            training=Training(epochs=20, batch_size=64, learning_rate=1e-3),
+        ),
+    ),
     "folder": (
         "own photographs, or any folder of images: 64x64 pixels, four levels of convolutions, 64 latents",
         Config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def images_of(model: Any, shape: tuple[int, int, int], count: int) -> Images:
     return cases.random_images(shape, count, attributes=cases.reads_attributes(model))
 
 
-def step_of(config: Config, model: Any, objective: Any) -> TrainingStep:
-    return TrainingStep(model, objective, objective.players(config.model.latent_dim, (1, 8, 8)), Data(), 100)
+def step_of(config: Config, model: Any, objective: Any, shape: tuple[int, int, int]) -> TrainingStep:
+    return TrainingStep(model, objective, objective.players(config.model.latent_dim, shape), Data(), 100)
 
 
 @each_model
@@ -103,8 +104,11 @@ def test_every_objective_gives_every_parameter_a_finite_gradient(name: str, obje
     model = build(MODELS[name], shape)
     if not entry.needs <= model.provides:
         pytest.skip(f"{objective} needs {sorted(entry.needs - model.provides)}")
-    step = step_of(config, model, entry)
+    if not trains_prior(entry, model.provides) and list(model.prior.parameters()):
+        pytest.skip("nothing would train the prior")
+    step = step_of(config, model, entry, shape)
     hyper = {key: torch.tensor(value) for key, value in numeric_fields(entry).items()}
+    hyper |= {"free_bits": torch.tensor(0.0)} if "free_bits" in hyper else {}  # a rate below it has no slope
     result = step(images_of(MODELS[name], shape, 12), torch.arange(12), torch.tensor(3), torch.tensor(0), hyper)
     for loss in result.losses.values():
         assert loss.shape == ()
@@ -112,10 +116,9 @@ def test_every_objective_gives_every_parameter_a_finite_gradient(name: str, obje
     players = {MODEL: model, **dict(step.players.items())}
     optimizers = Optimizers(players, Training(), torch.device("cpu"), entry.rates(), model.inference_parameters())
     optimizers.backward(result.losses)
-    reads_prior = trains_prior(entry, model.provides)
     for label, parameter in nn.ModuleDict(players).named_parameters():
-        if not parameter.requires_grad or (label.startswith("model.prior.") and not reads_prior):
-            continue
+        if not parameter.requires_grad or (objective == "vae-gan" and label.startswith("model.likelihood.")):
+            continue  # a scale of the likelihood is no part of a distance of features
         assert parameter.grad is not None, label
         assert torch.isfinite(parameter.grad).all(), label
         assert parameter.grad.abs().sum() > 0, label
@@ -188,11 +191,15 @@ def test_every_option_of_a_model_changes_it(model: VAEConfig, flag: Any) -> None
     kind = cases.inner_type(flag)
     if kind is str:
         pytest.skip("a file: what it holds counts, not its name")
+    tried = 0
     for value in cases.valid_values(flag):
         if value is not None and (kind is int or isinstance(value, tuple)):
             value = small[type(value)]
         if value != flag.value and value is not None and (kind is not float or 1e-3 < value < 1e3):
-            assert _fingerprint(replace(model, path, value), shape) != here, value
+            with suppress(InputError):  # some values go with few latents only
+                assert _fingerprint(replace(model, path, value), shape) != here, value
+                tried += 1
+    assert tried
 
 
 def test_every_entry_below_a_model_changes_it() -> None:

@@ -146,7 +146,9 @@ def test_only_models_whose_latents_have_rates_of_their_own_can_be_trained(tmp_pa
 
 def test_what_lacks_it_is_refused_in_one_sentence(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StandardNormalPrior, "diagonal", False)
-    with pytest.raises(InputError, match=r"^--objective free-bits: needs a rate for each latent \(Gaussian posterior and"):
+    with pytest.raises(
+        InputError, match=r"^--objective free-bits: needs a rate for each latent \(Gaussian posterior and"
+    ):
         train(tmp_path / "run", "mlp", data="digits", objective="free-bits", observer=Silent())
 
 

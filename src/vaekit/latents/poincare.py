@@ -58,8 +58,8 @@ class WrappedNormalHead(nn.Module):
     between 4 roundings and what leaves room for sqrt(d) + 3 of them, by smooth functions.
 
     The vector that the map gives is where the hyperboloid's sinh(sqrt(c) r) / sqrt(c) has the distance r. So distances grow
-    with a logarithm, and what an early step threw far out comes back: with the distance itself, or a tanh of it, centres on
-    MNIST at a learning rate of 8e-3 were still 9 from the origin after 4 epochs.
+    with a logarithm, and what an early step threw far out comes back: with a distance that a tanh bounds, centres on MNIST
+    at a learning rate of 8e-3 were still 9 from the origin after 4 epochs.
     """
 
     def __init__(self, num_features: int, num_latents: int, curvature: float):

@@ -54,6 +54,8 @@ class WaeMmd(Matching):
     distortion holds their spread. A batch of one image has no discrepancy.
     """
 
+    fits_prior = False  # a prior that moved to the codes would match anything
+
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
         discrepancy = self.discrepancy(draw, context)
         loss = draw.distortion.mean() + context.hyper["mmd_weight"] * discrepancy

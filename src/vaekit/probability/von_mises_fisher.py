@@ -23,8 +23,8 @@ _REACH = 7.5  # standard deviations that the table of the distribution function 
 def log_area(dim: int) -> float:
     """log of the area of the unit sphere in `dim` dimensions: log(2 pi^(d/2) / Gamma(d/2)).
 
-    >>> log_area(3) == math.log(4 * math.pi)
-    True
+    >>> round(math.exp(log_area(3)) / math.pi, 9)  # 4 pi
+    4.0
     """
     return math.log(2.0) + 0.5 * dim * math.log(math.pi) - math.lgamma(0.5 * dim)
 

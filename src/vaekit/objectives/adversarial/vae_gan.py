@@ -42,7 +42,7 @@ class VaeGan(SinglePlayer):
 
     The bound that is reported is the model's plain ELBO, with the distortion of pixels. VAE-GAN does not optimize it: it
     says how good a density model came about, not how good the images look, and the last weights are kept, not those of the
-    best ELBO.
+    best ELBO. A scale that the likelihood would learn stays what it starts at.
     """
 
     beta: float = leaf(1.0, "weight of the rate against the distance of features", ge=0, le=1e6)
