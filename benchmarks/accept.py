@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,9 @@ def tests(fresh: bool) -> Iterator[Line]:
             "tests/training/test_checkpoints.py", "tests/training/test_optimization.py",
             "tests/training/test_processes.py",
         ],
+        "families: failed tests": [
+            "tests/latents", "tests/samplers", "tests/features", "tests/test_families.py", "tests/test_extending.py",
+        ],
         "resume after kill -9: failed tests": ["tests/training/test_resume.py"],
         "bad input: failed tests": ["tests/test_bad_input.py", "tests/test_damaged_files.py", "tests/test_golden.py"],
     }  # fmt: skip
@@ -184,7 +188,37 @@ def answer_time(words: str) -> float:
     return statistics.median(seconds)
 
 
-PARTS: dict[str, Callable[[bool], Iterator[Line]]] = {"quality": quality, "tests": tests, "speed": speed}
+def families(fresh: bool) -> Iterator[Line]:
+    """The newest records of benchmarks/published.py and benchmarks/families.py."""
+    for file in _newest("published"):
+        rows = json.loads(file.read_text())["rows"]
+        nll = {row["row"]: row["nll_nats"] for row in rows}
+        order = ("vae-1", "vae-5", "vae-50", "iwae-5", "iwae-50")  # worst first, as published
+        for worse, better in pairwise(name for name in order if name in nll):
+            yield Line(
+                f"published order: NLL of {worse} over {better}", nll[worse] - nll[better], 0.0, "nats", True, file.name
+            )
+    for file in _newest("families"):
+        runs = list(json.loads(file.read_text())["runs"].values())
+        for part, least in (("objective", 10), ("prior", 4)):
+            seeds: dict[str, set[int]] = {}
+            for run in runs:
+                seeds.setdefault(run["settings"][part], set()).add(run["settings"]["seed"])
+            whole = sum(len(of) >= len(SEEDS) for of in seeds.values())
+            yield Line(f"table of families: {part}s with three seeds", whole, least, "", True, file.name)
+
+
+def _newest(name: str) -> list[Path]:
+    """The newest record of that name, in a list; an empty one, and a word, where there is none."""
+    found = sorted((ROOT / "benchmarks" / "results").glob(f"{name}-*.json"))
+    if not found:
+        print(f"       (no record of benchmarks/{name}.py yet)")
+    return found[-1:]
+
+
+PARTS: dict[str, Callable[[bool], Iterator[Line]]] = {
+    "quality": quality, "tests": tests, "speed": speed, "families": families,
+}  # fmt: skip
 
 
 def main() -> int:

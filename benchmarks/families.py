@@ -80,6 +80,15 @@ def one(path: Path, settings: dict[str, Any], samples: int, limit: int) -> dict[
     return record
 
 
+def whole(file: Path) -> dict[str, Any]:
+    """The numbers of a run, and its choices by name."""
+    config = json.loads((file.parent / "config.json").read_text())["config"]
+    model = config["model"]
+    choices = {"objective": config["objective"]["name"], "model": model["name"], "prior": model["prior"]["name"]}
+    posterior = {"posterior": model["posterior"]["name"]} if "posterior" in model else {}
+    return {"settings": {**choices, **posterior, "seed": config["training"]["seed"]}, **json.loads(file.read_text())}
+
+
 def table(out: Path) -> str:
     """Markdown: means over seeds, and of the NLL the standard deviation over seeds."""
     lines = ["| family | -ELBO | NLL | rate | distortion | active units | seconds |", "| --- " * 7 + "|"]
@@ -112,6 +121,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--epochs", type=float, default=RECIPE["epochs"])
     parser.add_argument("--table", action="store_true", help="print and record what is there")
+    parser.add_argument("--record", type=Path, help="file for the record [OUT/record.json]")
     options = parser.parse_args()
     if not options.table:
         part, parts = map(int, options.part.split("/"))
@@ -124,14 +134,14 @@ def main() -> None:
                 print(f"{name}, seed {seed}: {problem}", file=sys.stderr, flush=True)
         return
     print(table(options.out))
-    runs = {file.parent.name: json.loads(file.read_text()) for file in sorted(options.out.glob("*/families.json"))}
+    runs = {file.parent.name: whole(file) for file in sorted(options.out.glob("*/families.json"))}
     record = {
         "recipe": RECIPE,
         "machine": f"{platform.machine()}, CPU",
         "versions": {"vaekit": vaekit.__version__, "torch": torch.__version__},
         "runs": runs,
     }
-    write_atomically(options.out / "record.json", json.dumps(record, indent=1))
+    write_atomically(options.record or options.out / "record.json", json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":
