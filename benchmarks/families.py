@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 import vaekit
-from vaekit.errors import InputError, RunError
+from vaekit.errors import DivergedError, InputError
 from vaekit.families import FAMILIES, Family
 from vaekit.runs import Run, write_atomically
 
@@ -130,7 +130,7 @@ def main() -> None:
             settings = settings_of(rows()[name], seed, options.threads, epochs=options.epochs)
             try:
                 one(options.out / f"{slug(name)}-seed{seed}", settings, options.samples, options.limit)
-            except (InputError, RunError) as problem:
+            except (InputError, DivergedError) as problem:
                 print(f"{name}, seed {seed}: {problem}", file=sys.stderr, flush=True)
         return
     print(table(options.out))

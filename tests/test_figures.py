@@ -29,6 +29,7 @@ from vaekit.figures.subject import Subject, in_turn
 from vaekit.figures.walks import in_class_pairs, interpolations
 from vaekit.models.table import Model
 from vaekit.runs import Run
+from vaekit.settings import preset
 
 SMALL = {
     "data": "digits",
@@ -377,6 +378,16 @@ def test_best_epoch():
     assert best_epoch([]) is None
 
 
+def test_best_epoch_is_that_of_the_bound_that_chose_the_weights():
+    bounds = [(-80.0, -79.0), (-85.0, -70.0), (-90.0, -75.0)]
+    records = [
+        {"epoch": n, "val": {"elbo_nats": elbo, "iw_elbo_nats": tight}} for n, (elbo, tight) in enumerate(bounds, 1)
+    ]
+    assert best_epoch(records) == 1
+    assert best_epoch(records, "iw_elbo_nats") == 2
+    assert best_epoch(records, None) is None
+
+
 @given(st.integers(1, 100_000))
 def test_epoch_ticks_are_few_and_reach_both_ends(last):
     ticks = epoch_ticks(last)
@@ -388,6 +399,8 @@ def test_epoch_ticks_are_few_and_reach_both_ends(last):
 
 def test_curves_show_what_was_recorded(runs):
     class Recorded:
+        config = preset("mlp")
+
         def metrics(self):
             return records(-3.0, -1.0, -2.0)
 
@@ -407,6 +420,8 @@ def test_the_curves_labels_stay_apart(losses):
     """Whatever the number of digits, nothing leaves the figure and a label ends before the next panel's numbers."""
 
     class Recorded:
+        config = preset("mlp")
+
         def metrics(self):
             parts = [{"loss": loss, "rate_nats": 5.0, "distortion_nats": loss, "elbo_nats": -loss} for loss in losses]
             return [{"epoch": epoch, "train": part, "val": part} for epoch, part in enumerate(parts, 1)]
@@ -425,6 +440,8 @@ def test_the_curves_labels_stay_apart(losses):
 
 def test_a_plain_autoencoder_has_no_rate_panel():
     class Recorded:
+        config = preset("mlp")
+
         def metrics(self):
             parts = records(None, None)
             for record in parts:

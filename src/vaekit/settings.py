@@ -107,7 +107,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "vae-gan": (
         "crisp samples with a discriminator of images: the conv preset's network at a rate that the two can share",
         Config(
-            objective=VaeGan(discriminator_rate=0.25),
+            objective=VaeGan(discriminator_rate=0.25),  # type: ignore[arg-type]  # mypy reads `selects = None` as the type
             training=Training(epochs=20, batch_size=64, learning_rate=1e-3),
         ),
     ),

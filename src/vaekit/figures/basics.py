@@ -17,8 +17,14 @@ class FigureFile:
     caption: str
 
 
-def best_epoch(records: Sequence[Mapping[str, Any]]) -> int | None:
-    """The epoch of the highest validation ELBO once all schedules have ended; None without validation or a bound."""
+BOUNDS = {"elbo_nats": "ELBO", "iw_elbo_nats": "importance-weighted bound"}
+
+
+def best_epoch(records: Sequence[Mapping[str, Any]], bound: str | None = "elbo_nats") -> int | None:
+    """The epoch of the highest validation bound, one of `BOUNDS`, once all schedules have ended.
+
+    None without validation, or where the model or its objective has no bound.
+    """
     ended = [r for r in records if r["val"] and not r.get("schedule_runs")]
-    bounds = [(r["val"]["elbo_nats"], -r["epoch"]) for r in ended if r["val"]["elbo_nats"] is not None]
+    bounds = [(r["val"][bound], -r["epoch"]) for r in ended if r["val"].get(bound) is not None]
     return -max(bounds)[1] if bounds else None

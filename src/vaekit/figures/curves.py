@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from vaekit.figures.basics import best_epoch
+from vaekit.figures.basics import BOUNDS, best_epoch
 from vaekit.figures.style import FAINT, HELD_OUT, INK, PAGE, TRAIN, Drawn, new_figure
 from vaekit.runs import Run
 
@@ -30,7 +30,8 @@ def loss_curves(run: Run) -> Drawn | None:
     left, between = (0.082, 0.82) if wide else (0.062, 0.64)
     figure.subplots_adjust(left=left, right=0.908, top=0.8, bottom=0.16, wspace=between)
     figure.text(0.0067, 0.95, "Training, epoch by epoch", size=11, weight="bold", va="center")
-    best = best_epoch(records)
+    bound = run.config.objective.selects
+    best = best_epoch(records, bound)
     for column, (key, title) in enumerate(panels, 1):
         axes = figure.add_subplot(1, len(panels), column)
         axes.set_title(title, pad=10)
@@ -45,8 +46,8 @@ def loss_curves(run: Run) -> Drawn | None:
         "much the latents say about an image. Training lines are means over an epoch"
     )
     caption += (
-        f"; validation is measured after it, and the dotted line marks its best ELBO, epoch {best}. An "
-        "orange line that turns up while the blue one falls means that the model learns its training images "
+        f"; validation is measured after it, and the dotted line marks its best {BOUNDS[bound or 'elbo_nats']}, "
+        f"epoch {best}. An orange line that turns up while the blue one falls means that the model learns its training images "
         "by heart."
         if best is not None
         else "; validation is measured after it."

@@ -46,10 +46,11 @@ def reconstructions(subject: Subject) -> Drawn | None:
     pairs = torch.stack([_rows(batch.target, columns), _rows(rebuilt, columns)], 1).flatten(0, 1)
     labels = ["original", "reconstruction"] * (len(pairs) // 2)
     latents = subject.config.model.latent_dim
+    code = "its code" if "deterministic" in subject.model.provides else "the mean of its posterior"
     title = f"Originals and reconstructions: {subject.split} images"
     caption = (
         "Each original with, below it, what is left after squeezing it into "
-        f"{latents} number{'s' * (latents != 1)} (the mean of its posterior) and decoding again. "
+        f"{latents} number{'s' * (latents != 1)} ({code}) and decoding again. "
         "What is lost is what the latents do not hold: fine strokes and texture go first, and blur is the "
         "decoder's average over all images that share a code."
     )
@@ -101,6 +102,11 @@ def samples(subject: Subject) -> Drawn | None:
         "is sharp and a prior that covers the same region as the codes of real images: where it is wider, "
         "some samples are no recognizable thing."
     )
+    if "deterministic" in subject.model.provides:
+        caption = (
+            "Latents drawn from the prior and decoded; nothing was picked out. An autoencoder's codes need not follow it. "
+            "A density fitted to them gives better images: vaekit fit-sampler RUN, then vaekit sample RUN --sampler mixture."
+        )
     return Drawn("samples", sheet(title, _rows(images, columns)), title, caption)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from vaekit import __version__
 from vaekit.config import Flag, flags
 from vaekit.doctor.findings import Examination
-from vaekit.figures.basics import FigureFile, best_epoch
+from vaekit.figures.basics import BOUNDS, FigureFile, best_epoch
 from vaekit.report.notes import MEASURES, notes, number
 from vaekit.report.repeat import as_text, nearest_preset, repeat_command
 from vaekit.report.style import CSS
@@ -59,7 +59,7 @@ def write_report(
         _notes(run, evaluation, records),
         "".join(_figure(number, figure) for number, figure in enumerate(figures, 1)),
         _details("Every number of the evaluation", _evaluation_table(evaluation)) if evaluation else "",
-        _details("Every epoch", _epoch_table(records)) if records else "",
+        _details("Every epoch", _epoch_table(records, run.config.objective.selects)) if records else "",
         _details("The whole configuration", _configuration_table(run.config, name)),
         _repeat(run, name, settings),
     ]
@@ -150,8 +150,7 @@ def _summary(run: Run, evaluation: dict[str, Any] | None, records: Sequence[dict
 
 def _from_training(run: Run, records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], str]:
     """The numbers of the epoch whose weights were kept, and where they come from."""
-    selected = run.config.training.select_best and run.config.objective.selects is not None
-    best = best_epoch(records) if selected else None
+    best = best_epoch(records, run.config.objective.selects) if run.config.training.select_best else None
     kept = next((r for r in records if r["epoch"] == best), records[-1] if records else None)
     if kept is None:
         return {}, "The run has not finished an epoch. "
@@ -226,14 +225,14 @@ def _evaluation_table(evaluation: dict[str, Any]) -> str:
     return _table(("quantity", "value"), rows, "values")
 
 
-def _epoch_table(records: Sequence[dict[str, Any]]) -> str:
+def _epoch_table(records: Sequence[dict[str, Any]], bound: str | None) -> str:
     names = {"loss": "loss", "elbo_nats": "ELBO", "rate_nats": "rate", "distortion_nats": "distortion"}
     parts = [("train", "training"), ("val", "validation")]
     parts = [part for part in parts if any(record[part[0]] for record in records)]
     extra = [key for key in ("learning_rate", "beta") if any(key in record for record in records)]
     heads = ["epoch", *(f"{label} {name}" for _, label in parts for name in names.values())]
     heads += [*(key.replace("_", " ") for key in extra), "seconds", "images/s"]
-    best = best_epoch(records)
+    best = best_epoch(records, bound)
     rows = []
     for record in records:
         star = "★ " if record["epoch"] == best else ""
@@ -242,7 +241,7 @@ def _epoch_table(records: Sequence[dict[str, Any]]) -> str:
         row += [f"{record[key]:.3g}" if key in record else "–" for key in extra]
         row += [number(record["seconds"], 1), number(round(record["images_per_second"]))]
         rows.append(row)
-    mark = "; ★ marks the best validation ELBO" if best else ""
+    mark = f"; ★ marks the best validation {BOUNDS[bound]}" if best and bound else ""
     return _table(heads, rows, "numbers") + f"<p class=small>In nats per image; seconds count from the start{mark}.</p>"
 
 
