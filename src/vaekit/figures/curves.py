@@ -47,8 +47,8 @@ def loss_curves(run: Run) -> Drawn | None:
     )
     caption += (
         f"; validation is measured after it, and the dotted line marks its best {BOUNDS[bound or 'elbo_nats']}, "
-        f"epoch {best}. An orange line that turns up while the blue one falls means that the model learns its training images "
-        "by heart."
+        f"epoch {best}. An orange line that turns up while the blue one falls means that the model learns its "
+        "training images by heart."
         if best is not None
         else "; validation is measured after it."
         if any(record["val"] for record in records)
