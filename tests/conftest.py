@@ -15,9 +15,13 @@ from vaekit.data.splits import load_splits
 from vaekit.runs import Run
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Small tensors are faster on one thread, and the tests do not depend on the number of cores."""
+    """Small tensors are faster on one thread, and the tests do not depend on the number of cores.
+
+    For each test anew: a training sets the threads of its run, and loops of tiny operations on two threads of a busy machine
+    are very slow.
+    """
     torch.set_num_threads(1)
 
 
