@@ -2,16 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
+# One process of tests for each core, each on one thread (tests/conftest.py); WORKERS= runs them in this one.
+WORKERS ?= -n auto --dist worksteal
 export MPLBACKEND := Agg
 
 demo: .venv/ready
 	@$(BIN)/python -m vaekit.demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
 
 test-all: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
     python benchmarks/published.py --epochs 3280                        # as published: 9.8 million steps a row
     python benchmarks/published.py --epochs 364 --stages 6              # the published schedule cut after i = 5
     python benchmarks/published.py --epochs 24 --rows vae-1 iwae-50     # the same stages in 24 epochs
+    python benchmarks/published.py --epochs 20 --decay cosine           # another schedule, for a CPU
 
 May be stopped at any time and started again: rows go on from their checkpoints, and finished ones are kept. Prints a table
 and writes it with every number and the machine to ``--record``.
@@ -70,7 +71,9 @@ ROWS = {
 MAIN = ("vae-1", "vae-5", "vae-50", "iwae-1", "iwae-5", "iwae-50")
 
 
-def settings_of(row: Row, epochs: float, stages: int, seed: int, threads: int | None, device: str) -> dict[str, Any]:
+def settings_of(
+    row: Row, epochs: float, decay: str, stages: int, seed: int, threads: int | None, device: str
+) -> dict[str, Any]:
     """Network 784-200-200-50-200-200-784 tanh, Adam with epsilon 1e-4, batches of 20, binary images drawn anew."""
     return {
         "data": "mnist",
@@ -86,8 +89,8 @@ def settings_of(row: Row, epochs: float, stages: int, seed: int, threads: int | 
         "batch_size": 20,
         "learning_rate": 1e-3,
         "warmup": 0.0,
-        "decay": "stages",
-        "decay_stages": stages,
+        "decay": decay,
+        **({"decay_stages": stages} if decay == "stages" else {}),
         "adam_epsilon": 1e-4,
         "seed": seed,
         "threads": threads,
@@ -122,6 +125,7 @@ def main() -> None:
         "--rows", nargs="+", default=list(MAIN), choices=list(ROWS), metavar="ROW", help=", ".join(ROWS)
     )
     parser.add_argument("--epochs", type=float, default=3280.0)
+    parser.add_argument("--decay", default="stages", choices=["stages", "cosine"], help="of the learning rate")
     parser.add_argument("--stages", type=int, default=8, help="learning rates 1e-3 * 10^(-i/7), i = 0 to stages - 1")
     parser.add_argument("--samples", type=int, default=5000, help="importance samples of the NLL")
     parser.add_argument("--limit", type=int, help="measure only so many test images")
@@ -130,7 +134,13 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     record: dict[str, Any] = {
-        "protocol": {"epochs": options.epochs, "stages": options.stages, "importance_samples": options.samples},
+        "protocol": {
+            "epochs": options.epochs,
+            "decay": options.decay,
+            "stages": options.stages if options.decay == "stages" else None,
+            "importance_samples": options.samples,
+            "test_images": options.limit or "all",
+        },
         "machine": f"{platform.machine()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}",
         "versions": {"vaekit": vaekit.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "rows": [],
@@ -139,7 +149,9 @@ def main() -> None:
     for seed in options.seeds:
         for name in options.rows:
             row = ROWS[name]
-            settings = settings_of(row, options.epochs, options.stages, seed, options.threads, options.device)
+            settings = settings_of(
+                row, options.epochs, options.decay, options.stages, seed, options.threads, options.device
+            )
             run = trained(options.out / f"{name}-seed{seed}", settings)
             found = measured(run.path, options.samples, options.limit, options.device)
             minutes = run.metrics()[-1]["seconds"] / 60

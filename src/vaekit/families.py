@@ -44,6 +44,7 @@ FAMILIES: dict[str, Family] = {
     "conditional VAE": Family({"conditioning": "onehot"}, "Sohn et al. 2015"),
     "denoising VAE": Family({"corruption": "gaussian-noise"}, "Im et al. 2017"),
     "beta-VAE": Family({"beta": 4}, "Higgins et al. 2017"),
+    "VAE with free bits": Family({"objective": "free-bits"}, "Kingma et al. 2016"),
     "annealed beta-VAE": Family({"objective": "capacity"}, "Burgess et al. 2018"),
     "beta-TCVAE": Family({"objective": "beta-tcvae"}, "Chen et al. 2018"),
     "FactorVAE": Family({"objective": "factor"}, "Kim and Mnih 2018"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_autoencoder import SMALL
@@ -168,3 +169,17 @@ def test_images_that_the_network_does_not_take_are_refused_by_name() -> None:
         "ms-ssim"
     )
     assert Perceptual(perceptual_distance="ms-ssim").players(3, (2, 9, 9)) == {}
+
+
+def test_a_refusal_comes_before_anything_is_written(tmp_path: Path) -> None:
+    np.save(tmp_path / "small.npy", np.random.default_rng(0).integers(0, 256, (60, 5, 5), np.uint8))
+    with pytest.raises(InputError, match="perceptual-distance features"):
+        vaekit.train(
+            tmp_path / "run",
+            "mlp",
+            data=str(tmp_path / "small.npy"),
+            objective="perceptual",
+            validation=20,
+            batch_size=10,
+        )
+    assert not (tmp_path / "run").exists()

@@ -8,26 +8,20 @@ from vaekit.config import leaf
 from vaekit.data.batches import Batch
 from vaekit.models.draw import Draw
 from vaekit.objectives.bounds import importance_weighted
-from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses, SinglePlayer
+from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses
+from vaekit.objectives.weighted import Sampled
 
 
 @OBJECTIVES.register("ciwae")
 @dataclass(frozen=True)
-class Ciwae(SinglePlayer):
+class Ciwae(Sampled):
     """Minus (share * ELBO + (1 - share) * IWAE) of the same K samples (Rainforth et al. 2018).
 
     "Tighter variational bounds are not necessarily better" (arXiv:1802.04537), where the share is called beta.
     The ELBO is 1/K sum_k log w_k, its rate sampled. Share 0 is IWAE, share 1 the ELBO.
     """
 
-    num_samples: int = leaf(5, "samples drawn for each image", ge=1, le=100000)
     elbo_share: float = leaf(0.05, "share of the ELBO; 0 is IWAE, 1 the ELBO", ge=0, le=1)
-    needs = frozenset({"log_w"})
-    selects = "iw_elbo_nats"
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        return (self.num_samples,)
 
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
         assert draw.log_w is not None

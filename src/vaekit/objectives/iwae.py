@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from vaekit.config import leaf
 from vaekit.data.batches import Batch
 from vaekit.models.draw import Draw
-from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses, SinglePlayer
-from vaekit.objectives.weighted import GRADIENT_HELP, Gradient, needs_of, weighted_bound
+from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses
+from vaekit.objectives.weighted import GRADIENT_HELP, Gradient, Sampled, needs_of, weighted_bound
 
 
 @OBJECTIVES.register("iwae")
 @dataclass(frozen=True)
-class Iwae(SinglePlayer):
+class Iwae(Sampled):
     """Minus the importance-weighted bound with K samples, -log 1/K sum_k w_k (Burda, Grosse and Salakhutdinov 2016).
 
     "Importance weighted autoencoders" (arXiv:1509.00519), equation 8. The bound tightens with K, while the standard
@@ -22,17 +22,11 @@ class Iwae(SinglePlayer):
     (2017). See `weighted.weighted_bound`. The loss is minus the bound, whatever the gradient.
     """
 
-    num_samples: int = leaf(5, "samples drawn for each image", ge=1, le=100000)
     gradient: Gradient = leaf("standard", GRADIENT_HELP)
-    selects = "iw_elbo_nats"
 
     @property
     def needs(self) -> frozenset[str]:
         return needs_of(self.gradient)
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        return (self.num_samples,)
 
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
         return Losses({MODEL: -weighted_bound(draw, self.gradient).mean()}, {})

@@ -11,14 +11,15 @@ from torch import Tensor
 from vaekit.config import leaf
 from vaekit.data.batches import Batch
 from vaekit.models.draw import Draw
-from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses, SinglePlayer
+from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses
+from vaekit.objectives.weighted import Sampled
 
 _NEAR = 0.01  # |1 - alpha| * range of the log-weights, in nats, below which the bound is its series around the mean
 
 
 @OBJECTIVES.register("renyi")
 @dataclass(frozen=True)
-class Renyi(SinglePlayer):
+class Renyi(Sampled):
     """Minus the variational Renyi bound of K samples, log(1/K sum_k w_k^(1 - alpha)) / (alpha - 1) (Li and Turner 2016).
 
     "Renyi divergence variational inference" (arXiv:1602.02311). Alpha 0 is IWAE, alpha 1 the ELBO with its rate sampled; the
@@ -26,14 +27,7 @@ class Renyi(SinglePlayer):
     value may exceed log p(x). What is reported and selected by stays the importance-weighted bound.
     """
 
-    num_samples: int = leaf(5, "samples drawn for each image", ge=1, le=100000)
     alpha: float = leaf(0.5, "order of the divergence; 0 is IWAE, 1 the ELBO", ge=-1000, le=1000)
-    needs = frozenset({"log_w"})
-    selects = "iw_elbo_nats"
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        return (self.num_samples,)
 
     def __call__(self, draw: Draw, batch: Batch, context: Context) -> Losses:
         assert draw.log_w is not None

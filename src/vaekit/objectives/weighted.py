@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from vaekit.config import leaf
 from vaekit.models.draw import Draw
 from vaekit.objectives.bounds import importance_weighted
+from vaekit.objectives.table import SinglePlayer
 
 Gradient = Literal["standard", "dreg", "stl"]
 GRADIENT_HELP = "estimator of the posterior's gradient: standard, doubly reparameterized, sticking the landing (biased)"
+
+
+@dataclass(frozen=True)
+class Sampled(SinglePlayer):
+    """An objective over K importance weights of each image."""
+
+    num_samples: int = leaf(5, "samples drawn for each image", ge=1, le=100000)
+    selects = "iw_elbo_nats"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return needs_of("standard")
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return (self.num_samples,)
+
+
+@dataclass(frozen=True)
+class Grouped(SinglePlayer):
+    """An objective over M groups of K importance weights of each image."""
+
+    num_bounds: int = leaf(4, "bounds that are averaged for each image, M", ge=1, le=100000)
+    num_samples: int = leaf(4, "samples in each bound, K", ge=1, le=100000)
+    gradient: Gradient = leaf("standard", GRADIENT_HELP)
+    selects = "iw_elbo_nats"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return needs_of(self.gradient)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return (self.num_bounds, self.num_samples)
 
 
 def needs_of(gradient: Gradient) -> frozenset[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from vaekit.config import leaf
 from vaekit.noise import Noise
 from vaekit.probability.distributions import LOG_2PI
+from vaekit.probability.mixtures import choose
 from vaekit.samplers.fitting import held_out
 from vaekit.samplers.table import SAMPLERS, Density
 
@@ -31,8 +32,8 @@ class KernelDensity(Density):
         self.register_buffer("bandwidth", torch.tensor(bandwidth, device=codes.device))
 
     def sample(self, noise: Noise) -> Tensor:
-        words = noise.uniform("sampler", (2,)).double()
-        chosen = ((words[:, 0] + words[:, 1] * 2.0**-16) * len(self.codes)).long().clamp(max=len(self.codes) - 1)
+        alike = torch.full((len(self.codes),), -math.log(len(self.codes)), device=self.codes.device)
+        chosen = choose(alike, noise, "sampler")
         return self.codes[chosen] + self.bandwidth * noise.normal("sampler", (self.codes.shape[1],))
 
     def log_prob(self, codes: Tensor) -> Tensor:

@@ -96,10 +96,10 @@ class Optimizers:
                 parameter.grad = gradient
 
     def _moved_by(self, name: str, split: bool) -> list[nn.Parameter]:
-        """The parameters that a loss moves, fixed ones left out; with `split`, those of the model have two losses."""
-        parted = split and name in (MODEL, INFERENCE)
-        learned = [each for each in self.parameters[MODEL if parted else name] if each.requires_grad]
-        return [each for each in learned if not parted or (id(each) in self.inference) == (name == INFERENCE)]
+        """The parameters that a loss moves; with `split`, those of the model have two losses."""
+        if not split or name not in (MODEL, INFERENCE):
+            return self.parameters[name]
+        return [each for each in self.parameters[MODEL] if (id(each) in self.inference) == (name == INFERENCE)]
 
     def step(self) -> None:
         """Clip each player's gradients, if asked for, and move its parameters."""

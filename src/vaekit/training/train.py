@@ -27,7 +27,7 @@ from vaekit.storage import save_model
 from vaekit.training.engine import prepare, resolve
 from vaekit.training.processes import Processes
 from vaekit.training.reporting import EpochLines, Observer, Several, TensorBoard, check_tensorboard
-from vaekit.training.trainer import Trainer, check_trainable
+from vaekit.training.trainer import Trainer, check_trainable, seeded_players
 
 
 def seeded_model(config: Config, info: DataInfo) -> Model:
@@ -77,6 +77,7 @@ def train(
     resolved = resolve(config.training, model)
     processes = Processes(prepare(resolved))
     check_trainable(config, model, splits, processes)
+    seeded_players(config, splits)  # refuses what it cannot take before anything is written
     processes.wait()  # until every process has seen that the folder is new
     if processes.first:
         Run.create(out, *_anchored(config, splits.info), resolved)

@@ -92,6 +92,16 @@ def check_trainable(config: Config, model: Model, splits: Splits, processes: Pro
         )
 
 
+def seeded_players(config: Config, splits: Splits) -> dict[str, nn.Module]:
+    """The objective's own modules, initialized from the run's seed without touching torch's global generator.
+
+    Raises:
+        InputError: for images that they are not made for.
+    """
+    with seeded(config.training.seed, "players"):
+        return config.objective.players(config.model.latent_dim, splits.info.shape)
+
+
 class Trainer:
     """Trains the model of a run from wherever its checkpoint stands.
 
@@ -114,8 +124,7 @@ class Trainer:
 
         check_trainable(config, model, splits, processes)
         size = self.settings.batch_size
-        with seeded(self.settings.seed, "players"):
-            players = self.objective.players(config.model.latent_dim, splits.info.shape)
+        players = seeded_players(config, splits)
         self.players: dict[str, nn.Module] = {
             name: on_device(module, device) for name, module in {MODEL: model, **players}.items()
         }
