@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vaekit.samplers.fitted import load_sampler
     from vaekit.settings import configure, preset
     from vaekit.storage import load_model
+    from vaekit.trained import load
     from vaekit.training.train import resume, train
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "fit_sampler": "samplers.fit",
     "inspect": "inspection.inspect",
     "interpolate": "generation",
+    "load": "trained",
     "load_model": "storage",
     "load_sampler": "samplers.fitted",
     "preset": "settings",
@@ -52,6 +54,7 @@ __all__ = [
     "fit_sampler",
     "inspect",
     "interpolate",
+    "load",
     "load_model",
     "load_sampler",
     "preset",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from io import BytesIO
 from pathlib import Path
@@ -15,13 +14,10 @@ from torch import Tensor
 from vaekit.commands.arguments import Parser
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images
-from vaekit.data.sizing import Opening, Sizing
-from vaekit.data.sources import load
 from vaekit.data.splits import load_splits
-from vaekit.errors import InputError, unknown
+from vaekit.errors import InputError
 from vaekit.evaluation.restoration import as_target
 from vaekit.figures import image_grid
-from vaekit.files.decode import ENDINGS, Rule, UnreadableError, decode
 from vaekit.generation import attribute_values, class_index, reconstruct, sample
 from vaekit.models.table import Model
 from vaekit.noise import Noise
@@ -30,6 +26,7 @@ from vaekit.runs import write_atomically
 from vaekit.samplers.fitted import load_sampler
 from vaekit.settings import Config
 from vaekit.storage import load_model
+from vaekit.trained import Trained
 
 _TEMPERATURE = "factor of the latents: below 1 images are more typical and less varied"
 
@@ -165,7 +162,11 @@ _Inputs = tuple[Tensor, Tensor, Tensor | None]
 def inputs_of(options: Any, config: Config, info: DataInfo, model: Model) -> _Inputs:
     """Inputs, clean targets and labels: own images as they are, or a split's with the run's corruption."""
     if options.images is not None:
-        return _own_images(options, config, info, model)
+        named = f"--images {options.images!r}"
+        trained = Trained(model, config, info, Path(options.run))
+        own = trained.read(options.images, data_folder(options.data_dir)).images
+        own = own.copied(torch.arange(min(options.count, len(own))))
+        return own.unit(), own.unit(), trained.condition(own, named)
     data = config.data
     splits = load_splits(data, data_folder(options.data_dir))
     chosen: Images = splits.named(options.split)
@@ -173,64 +174,6 @@ def inputs_of(options: Any, config: Config, info: DataInfo, model: Model) -> _In
     noise = Noise.from_seed(0, len(index), "verbs")
     batch = data.batch(chosen, index, noise)
     return batch.input, batch.target, batch.condition
-
-
-def _read(given: str, folder: Path | None, config: Config, info: DataInfo, model: Model) -> Images:
-    """Own images: arrays as they are; files, folders and archives brought to the shape that the model reads.
-
-    Class folders get the numbers that their names have in the model, where it reads labels.
-    """
-    channels, height, width = info.seen_shape
-    path, resize = Path(given).expanduser(), config.data.sizing.resize
-    if path.suffix.lower()[1:] in ENDINGS and path.is_file():
-        try:
-            pixels = decode(path.read_bytes(), Rule(height, width, 1 if channels == 1 else 3, resize))
-        except UnreadableError as problem:
-            raise InputError(f"--images {given!r}: cannot be read, it is {problem}; give another image") from None
-        return Images(torch.from_numpy(pixels.copy())[None])
-    if is_array(given) or path.suffix == ".npz":
-        return load(given, folder).train
-    side = height if height == width else None
-    loaded = load(given, folder, Opening(Sizing(side, resize=resize, colour="grey" if channels == 1 else "rgb")))
-    if loaded.train.labels is None or model.num_classes is None or not info.class_names:
-        return loaded.train
-    for name in loaded.class_names:
-        if name not in info.class_names:
-            raise unknown(f"--images {given!r}: class", name, info.class_names)
-    numbers = torch.tensor([info.class_names.index(name) for name in loaded.class_names])
-    return dataclasses.replace(loaded.train, labels=numbers[loaded.train.labels])
-
-
-def _own_images(options: Any, config: Config, info: DataInfo, model: Model) -> _Inputs:
-    named = f"--images {options.images!r}"
-    own = _read(options.images, data_folder(options.data_dir), config, info, model)
-    own = own.copied(torch.arange(min(options.count, len(own))))
-    images = own.unit()
-    if tuple(images.shape[1:]) != info.seen_shape:
-        raise InputError(
-            f"{named}: shape {tuple(images.shape[1:])} is not the model's {info.seen_shape} "
-            "(channels, height, width); resize the images"
-        )
-    count, labels = min(options.count, len(own)), None
-    if model.num_attributes is not None:
-        if own.attributes is None or own.attributes.shape[1] != model.num_attributes:
-            names = ", ".join(info.attribute_names[:5]) + (", ..." if len(info.attribute_names) > 5 else "")
-            raise InputError(
-                f"{named}: the model reads {model.num_attributes} attributes; give a .npz with images and attributes "
-                f"({names})"
-            )
-        labels = own.attributes[:count]
-    if model.num_classes is not None:
-        if own.labels is None:
-            raise InputError(
-                f"{named}: the model is conditional; give a .npz with images and labels, or a folder for each class"
-            )
-        labels = own.labels[:count]
-        if int(labels.max()) >= len(info.class_names):
-            raise InputError(
-                f"{named}: label {int(labels.max())} is out of range; the model knows 0 to {len(info.class_names) - 1}"
-            )
-    return images[:count], images[:count], labels
 
 
 def is_array(out: str) -> bool:
