@@ -13,7 +13,7 @@ import torch
 import vaekit
 from vaekit.errors import InputError
 from vaekit.families import FAMILIES, fits, fitting_priors, latents
-from vaekit.latents.table import PRIORS
+from vaekit.latents.table import POSTERIORS, PRIORS
 from vaekit.objectives.table import OBJECTIVES
 from vaekit.settings import configure
 from vaekit.training.reporting import Silent
@@ -57,7 +57,7 @@ def test_what_is_said_to_go_together_is_what_training_takes(objective: str, tmp_
         priors, lacking = fits(objective, name)
         others = [prior for prior in PRIORS if prior not in priors]
         assert bool(lacking) == (set(priors) != set(fitting_priors(name)))
-        choices = {"model": name} if name == "hamiltonian" else {"posterior": name}
+        choices = {"posterior": name} if name in POSTERIORS else {"model": name}
         for prior, good in [*((p, True) for p in priors[:1]), *((p, False) for p in others[:1])]:
             settings = {**choices, "objective": objective, "prior": prior}
             out = tmp_path / f"{name}-{prior}"

@@ -70,6 +70,7 @@ FAMILIES: dict[str, Family] = {
     "hyperspherical VAE": Family({"posterior": "von-mises-fisher"}, "Davidson et al. 2018"),
     "Poincare VAE": Family({"posterior": "wrapped-normal"}, "Mathieu et al. 2019"),
     "Hamiltonian VAE": Family({"model": "hamiltonian"}, "Caterini et al. 2018"),
+    "Riemannian Hamiltonian VAE": Family({"model": "riemannian"}, "Chadebec et al. 2020"),
     "VampPrior VAE": Family({"prior": "vamp"}, "Tomczak and Welling 2018"),
     "VAE with a mixture prior": Family({"prior": "mixture"}, "Dilokthanakul et al. 2016"),
     "VAE with a flow prior": Family({"prior": "flow"}, "Chen et al. 2017"),

@@ -132,7 +132,7 @@ def test_log_w_is_written_out_in_the_momentum_of_the_paper() -> None:
     start = model.posterior(model.encoder(batch.input))
     latents, gamma = start.sample_from(noise, "latent", (2,)), noise.normal("latent momentum", (3,), (2,))
     joint = draw.latents[0].posterior.joint
-    end, momentum = model.flow(joint.slope, latents, gamma)
+    end, momentum, _ = model.flow(joint.slope, latents, gamma)
     log_beta = 2.0 * model.flow.factors.prod().log()
     assert log_beta.item() == pytest.approx(math.log(0.3), rel=1e-5)
     first = gamma * (-0.5 * log_beta).exp()

@@ -167,7 +167,7 @@ def test_one_image_or_many_give_the_same_numbers(name: str, shape: tuple[int, in
 
 
 def _fingerprint(model: Any, shape: tuple[int, int, int]) -> tuple[Any, ...]:
-    """The parameters' shapes, and a value that the model computes from fixed weights."""
+    """The shapes of parameters and state, and a value that the model computes from fixed weights."""
     built = build(model, shape)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -176,7 +176,7 @@ def _fingerprint(model: Any, shape: tuple[int, int, int]) -> tuple[Any, ...]:
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
     batch = Data().batch(images_of(model, shape, 4), torch.arange(4), Noise.from_seed(0, 4))
     value = built.draw(batch, (), Noise.from_seed(0, 4)).log_p_x.sum().item()
-    return [tuple(p.shape) for p in built.parameters()], value
+    return [tuple(p.shape) for p in built.parameters()], [tuple(b.shape) for b in built.buffers()], value
 
 
 OPTIONS = [(c.model, flag) for c, flag in cases.leaves() if flag.path[0] == "model"]
@@ -184,7 +184,7 @@ OPTIONS = [(c.model, flag) for c, flag in cases.leaves() if flag.path[0] == "mod
 
 @pytest.mark.parametrize(("model", "flag"), OPTIONS, ids=[".".join(f.path) for _, f in OPTIONS])
 def test_every_option_of_a_model_changes_it(model: VAEConfig, flag: Any) -> None:
-    """Each leaf changes the parameters, or the numbers computed with the same ones."""
+    """Each leaf changes the parameters or the state, or the numbers computed with the same ones."""
     path, shape = flag.path[1:], cases.SHAPES[0]
     small = {int: 5, tuple: (6, 5)}
     here = _fingerprint(model, shape)

@@ -48,7 +48,7 @@ def by_label(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return trained(tmp_path_factory.mktemp("labelled"), conditioning="onehot", label_dropout=0.2)
 
 
-@pytest.mark.parametrize("name", list(SAMPLERS))
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "riemannian"])
 def test_a_sampler_goes_through_its_file(name: str, run: Run) -> None:
     record = vaekit.fit_sampler(run.path, name, **QUICK.get(name, {}))
     assert record["file"] == str(run.path / "samplers" / f"{name}.safetensors")

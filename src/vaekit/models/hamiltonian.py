@@ -15,7 +15,7 @@ from vaekit.errors import InputError
 from vaekit.latents.gaussian import GaussianPosterior
 from vaekit.latents.table import Posterior
 from vaekit.models.draw import Draw, Latent
-from vaekit.models.hamiltonian_flow import HamiltonianPosterior, JointDensity, LeapfrogFlow, Tempering, moved
+from vaekit.models.hamiltonian_flow import Flow, HamiltonianPosterior, JointDensity, LeapfrogFlow, Tempering, moved
 from vaekit.models.table import MODELS
 from vaekit.models.vae import VAEConfig, VAEModel
 from vaekit.noise import Noise
@@ -42,6 +42,10 @@ class HamiltonianVAE(VAEModel):
     def _provided(self) -> frozenset[str]:
         return frozenset({"vectors", "rate", "log_w"})  # z_K has no density of its own, and hangs on the decoder too
 
+    def _flow_of(self, start: DiagonalGaussian, images: Tensor, code: Tensor | None) -> Flow:
+        """The flow of images (batch, channels, height, width) from their q(z_0 | x); here it is the same for all."""
+        return self.flow
+
     def _joint(self, prior: Distribution, code: Tensor | None, target: Tensor, mask: Tensor | None) -> JointDensity:
         return JointDensity(lambda latents: self._decode(latents, code), prior, target, mask)
 
@@ -50,13 +54,15 @@ class HamiltonianVAE(VAEModel):
         code = self.code(condition)
         start = self._posterior(self.features(images, code))
         assert isinstance(start, DiagonalGaussian)
-        return HamiltonianPosterior(start, self._joint(self.prior_given(code), code, images, None), self.flow)
+        flow = self._flow_of(start, images, code)
+        return HamiltonianPosterior(start, self._joint(self.prior_given(code), code, images, None), flow)
 
     def _scored(self, group: Latent, code: Tensor | None, batch: Batch, noise: Noise) -> Draw:
         assert group.prior is not None
+        assert isinstance(group.posterior, DiagonalGaussian)
         with torch.autocast(group.value.device.type, enabled=False):
             joint = self._joint(group.prior, code, batch.target, batch.mask)
-            latent = moved(group, joint, self.flow, noise)
+            latent = moved(group, joint, self._flow_of(group.posterior, batch.input, code), noise)
             likelihood = joint.likelihood if torch.is_grad_enabled() else self._decode(latent.value, code)
         assert likelihood is not None
         return Draw((latent,), likelihood, batch.target, batch.mask)

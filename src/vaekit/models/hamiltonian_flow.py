@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,12 +54,24 @@ class JointDensity:
         return slope
 
 
-class Flow(Protocol):
-    """Moves latents z_0 and standard normal numbers, both (*sample_shape, batch, latent), along a slope: (z_K, rho_K)."""
+class Moved(NamedTuple):
+    """Where a flow leads from latents z_0 and gamma ~ N(0, I).
 
-    def __call__(
-        self, slope: Callable[[Tensor], Tensor], latents: Tensor, standard: Tensor
-    ) -> tuple[Tensor, Tensor]: ...
+    Attributes:
+        latents: z_K, (*sample_shape, batch, latent).
+        momentum: rho_K, of the same shape, in units in which its target is N(0, I).
+        log_volume: the logarithm of the Jacobian's determinant of (z_0, gamma) -> (z_K, rho_K), (*sample_shape, batch).
+    """
+
+    latents: Tensor
+    momentum: Tensor
+    log_volume: Tensor
+
+
+class Flow(Protocol):
+    """Moves latents z_0 and standard normal numbers, both (*sample_shape, batch, latent), along a slope."""
+
+    def __call__(self, slope: Callable[[Tensor], Tensor], latents: Tensor, standard: Tensor) -> Moved: ...
 
 
 class LeapfrogFlow(nn.Module):
@@ -129,8 +141,8 @@ class LeapfrogFlow(nn.Module):
         learned = torch.sigmoid(self.offset + self.tempering_change)
         return learned if self.tempering == "free" else self._schedule(learned)
 
-    def forward(self, slope: Callable[[Tensor], Tensor], latents: Tensor, standard: Tensor) -> tuple[Tensor, Tensor]:
-        """(z_K, rho_K) of z_0 and gamma, both (*sample_shape, batch, latent)."""
+    def forward(self, slope: Callable[[Tensor], Tensor], latents: Tensor, standard: Tensor) -> Moved:
+        """(z_K, rho_K) of z_0 and gamma, both (*sample_shape, batch, latent), with a log-volume of 0."""
         sizes, factors = self.step_sizes, self.factors
         momentum = standard / factors.prod()
         force = slope(latents)
@@ -139,7 +151,7 @@ class LeapfrogFlow(nn.Module):
             latents = latents + sizes * momentum
             force = slope(latents)
             momentum = factor * (momentum + 0.5 * sizes * force)
-        return latents, momentum
+        return Moved(latents, momentum, torch.zeros_like(latents[..., 0]))
 
 
 @dataclass
@@ -176,21 +188,22 @@ def momentum_like(latents: Tensor, noise: Noise, purpose: str) -> Tensor:
 
 @dataclass
 class MovedLatent(Latent):
-    """Latents z_K that a volume-preserving flow made of z_0 ~ q(z_0 | x) and gamma ~ N(0, I).
+    """Latents z_K that a flow made of z_0 ~ q(z_0 | x) and gamma ~ N(0, I).
 
     The bound lives in the space of latents and momentum, where the target is p(x, z) N(rho; 0, I) and the proposal the
     pushforward of q(z_0 | x) N(gamma; 0, I), whose density at (z_K, rho_K) is q(z_0 | x) N(gamma; 0, I) over the Jacobian
-    determinant of (z_0, gamma) -> (z_K, rho_K), which is 1. So
+    determinant J of (z_0, gamma) -> (z_K, rho_K). So
 
-        log w = log p(x, z_K) + log N(rho_K; 0, I) - log q(z_0 | x) - log N(gamma; 0, I),
+        log w = log p(x, z_K) + log N(rho_K; 0, I) - log q(z_0 | x) - log N(gamma; 0, I) + log J,
 
-    and E w = p(x), since the target's integral over latents and momentum is p(x). In terms of rho_0 = gamma / sqrt(beta_0)
-    the same reads log p(x, z_K) + log N(rho_K; 0, I) - log q(z_0 | x) - log N(rho_0; 0, I / beta_0) + d/2 log beta_0.
+    and E w = p(x), since the target's integral over latents and momentum is p(x). A leapfrog flow has J = 1. In terms of
+    rho_0 = gamma / sqrt(beta_0) its log w reads
+    log p(x, z_K) + log N(rho_K; 0, I) - log q(z_0 | x) - log N(rho_0; 0, I / beta_0) + d/2 log beta_0.
 
     Attributes:
         value: z_K.
         posterior: a `HamiltonianPosterior`.
-        extension: log N(rho_K; 0, I) - log q(z_0 | x) - log N(gamma; 0, I) in nats, (*sample_shape, batch).
+        extension: log N(rho_K; 0, I) - log q(z_0 | x) - log N(gamma; 0, I) + log J in nats, (*sample_shape, batch).
     """
 
     extension: Tensor | None = None
@@ -207,7 +220,8 @@ def moved(group: Latent, joint: JointDensity, flow: Flow, noise: Noise) -> Moved
     """The latents of `group`, drawn from a diagonal Gaussian, taken through the flow."""
     assert isinstance(group.posterior, DiagonalGaussian)
     gamma, standard = momentum_like(group.value, noise, "latent"), StandardNormal(group.value.shape[-1])
-    value, momentum = flow(joint.slope, group.value, gamma)
+    value, momentum, log_volume = flow(joint.slope, group.value, gamma)
     extension = standard.log_prob(momentum) - standard.log_prob(gamma) - group.posterior.log_prob(group.value)
+    extension = extension + log_volume
     posterior = HamiltonianPosterior(group.posterior, joint, flow)
     return MovedLatent(value, posterior, group.prior, extension=extension)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import Tensor, nn
 
@@ -48,12 +48,13 @@ class Model(nn.Module):
     """Base of all models.
 
     `provides` names what its draws offer to an objective, in the words of `PROVIDES`. `low_precision` says that bfloat16
-    is safe. `geometry` is that of the space of latents, for whoever walks in it.
+    is safe. `geometry` is that of the space of latents, for whoever walks in it. `frozen` names the part that stays.
     """
 
     provides: frozenset[str] = frozenset()
     low_precision: bool = False
     geometry: Geometry = EUCLIDEAN
+    frozen: str = "none"
 
     @property
     def num_classes(self) -> int | None:
@@ -78,6 +79,29 @@ class Model(nn.Module):
     def inference_parameters(self) -> list[nn.Parameter]:
         """Those of q(z | x), of a model that provides ``inference``; all others are of generation."""
         return []
+
+    def parts(self) -> dict[str, tuple[nn.Module, ...]]:
+        """The modules that `freeze` can hold, by the names ``encoder`` and ``decoder``."""
+        return {}
+
+    def freeze(self, part: str) -> None:
+        """Hold a part as it is: its weights are not trained, and its batch normalization keeps its statistics.
+
+        Raises:
+            InputError: when the model has no such part.
+        """
+        if part not in self.parts():
+            raise InputError(f"--freeze {part}: model {type(self).__name__} has no such part; leave it out")
+        for module in self.parts()[part]:
+            module.requires_grad_(False)
+        self.frozen = part
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.parts().get(self.frozen, ()):
+            module.eval()
+        return self
 
     def begin(self) -> None:
         """Read the files that a training starts from; called before its first step alone, not for weights loaded.

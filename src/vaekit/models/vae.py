@@ -70,6 +70,9 @@ class VAEModel(Model):
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.posterior.parameters()]
 
+    def parts(self) -> dict[str, tuple[nn.Module, ...]]:
+        return {"encoder": (self.encoder, self.posterior), "decoder": (self.decoder, self.likelihood)}
+
     @property
     def num_classes(self) -> int | None:
         return getattr(self.conditioning, "num_classes", None)
@@ -118,7 +121,7 @@ class VAEModel(Model):
     def _decode(self, latents: Tensor, code: Tensor | None) -> ImageDistribution:
         lead = latents.shape[:-1]
         flat = self.geometry.chart(latents.reshape(-1, latents.shape[-1]))
-        given = () if code is None else (code.expand(*lead, -1).reshape(len(flat), -1),)
+        given = () if code is None else (code.expand(*lead, -1).reshape(flat.shape[0], -1),)
         output = self.decoder(flat, *given)
         output = output.float()
         return self.likelihood(output.view(*lead, *output.shape[1:]) if len(lead) > 1 else output)

@@ -73,6 +73,8 @@ def fit_sampler(
     device = prepared(device, {"--limit": limit})
     model, config, info = load_model(path, device)
     _check(model, config.model)
+    if check := getattr(chosen.sampler, "check", None):
+        check(model)
     data = config.data
     splits = load_splits(data, data_folder(data_dir))
     if splits.info != info:
@@ -85,7 +87,7 @@ def fit_sampler(
         codes, labels = codes[~apart], None if labels is None else labels[~apart]
     else:
         held_out, held_labels = codes_of(model, data, val.to(device), seed, "val")
-    fitted = fit(chosen.sampler, codes, labels, info.class_names, seed)
+    fitted = fit(chosen.sampler, codes, labels, info.class_names, seed, model)
     file = save_sampler(path, chosen, fitted)
     return {
         "sampler": SAMPLERS.name_of(chosen.sampler),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vaekit.config import choice, decode, encode
 from vaekit.errors import InputError
+from vaekit.models.table import Model
 from vaekit.networks.conditioning import UNKNOWN
 from vaekit.noise import Noise, seeded
 from vaekit.probability.mixtures import choose
@@ -101,8 +102,17 @@ class FittedSampler(nn.Module):
         return torch.where(labels == UNKNOWN, choose((shares / shares.sum()).log(), noise, "label"), labels)
 
 
-def fit(sampler: Sampler, codes: Tensor, labels: Tensor | None, names: tuple[str, ...], seed: int) -> FittedSampler:
+def fit(
+    sampler: Sampler,
+    codes: Tensor,
+    labels: Tensor | None,
+    names: tuple[str, ...],
+    seed: int,
+    model: Model | None = None,
+) -> FittedSampler:
     """Fit a sampler to codes float32 (n, latent), label by label where there are labels (n,), whose `names` are given.
+
+    The `model` that made the codes is for samplers that read it.
 
     Raises:
         InputError: when there are too few codes, or codes that are not finite.
@@ -117,7 +127,9 @@ def fit(sampler: Sampler, codes: Tensor, labels: Tensor | None, names: tuple[str
             raise InputError(f"{len(part)} codes{whose} are too few to fit a sampler to; it takes {_FEWEST} images")
         loc, scale = part.mean(0), part.std(0)
         scale = torch.where(scale > _SMALLEST, scale, 1.0)  # a latent that never changes stays where it is
-        densities.append(sampler.fit((part - loc) / scale, seed).to(codes.device))
+        of_model = getattr(sampler, "fit_model", None)
+        fitted = of_model(model, loc, scale, seed) if of_model else sampler.fit((part - loc) / scale, seed)
+        densities.append(fitted.to(codes.device))
         locs.append(loc)
         scales.append(scale)
     counts = Counts(tuple(map(len, parts)), labels is not None)

@@ -30,7 +30,11 @@ class Density(nn.Module):
 
 
 class Sampler(Protocol):
-    """An entry: fits a `Density` to codes that have mean 0 and variance 1 in every latent."""
+    """An entry: fits a `Density` to codes that have mean 0 and variance 1 in every latent.
+
+    One that reads the model has two more methods: ``check(model)``, which raises an InputError for a model that it cannot
+    read, and ``fit_model(model, loc, scale, seed)`` in place of `fit`, where the codes are (z - loc) / scale.
+    """
 
     def fit(self, codes: Tensor, seed: int) -> Density:
         """A density of codes float32 (n, latent), which follows from them and the seed.
