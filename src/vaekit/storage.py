@@ -21,18 +21,23 @@ from vaekit.errors import InputError
 from vaekit.models.table import Model
 from vaekit.networks.layers import on_device
 from vaekit.noise import seeded
-from vaekit.runs import write_atomically
+from vaekit.runs import Run, write_atomically
 from vaekit.settings import Config
+from vaekit.shipped import find
 
 _FORMAT = "vaekit-1"
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON description into one safetensors file, atomically. Tensors are stored contiguous."""
+def pack_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """The bytes of one safetensors file of tensors and a JSON description. Tensors are stored contiguous."""
     content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    about = {"vaekit": __version__, **about}
     # one entry of metadata: safetensors writes several in an order of its own, and equal weights should be equal files
-    write_atomically(path, save(content, {_FORMAT: json.dumps(about)}))
+    return save(content, {_FORMAT: json.dumps({"vaekit": __version__, **about})})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write what `pack_tensors` packs, atomically."""
+    write_atomically(path, pack_tensors(tensors, about))
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -55,14 +60,19 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, An
         raise InputError(f"{path}: is not a {what} of vaekit, or is damaged; restore it or train anew") from None
 
 
+def pack_model(model: Model, config: Config, info: DataInfo, weights: Mapping[str, Tensor], **more: Any) -> bytes:
+    """The bytes of a model file: `weights` with all that is needed to rebuild `model` around them, and `more` for JSON."""
+    about = {"config": encode(config), "info": asdict(info), **more}
+    return pack_tensors({name: weights[name] for name in model.state_dict()}, about)
+
+
 def save_model(path: Path, model: Model, config: Config, info: DataInfo, weights: Mapping[str, Tensor]) -> None:
-    """Write `weights` with all that is needed to rebuild `model` around them."""
-    about = {"config": encode(config), "info": asdict(info)}
-    write_tensors(path, {name: weights[name] for name in model.state_dict()}, about)
+    """Write what `pack_model` packs, atomically."""
+    write_atomically(path, pack_model(model, config, info, weights))
 
 
 def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Model, Config, DataInfo]:
-    """The model in a file, or in a run folder, ready to evaluate, with its configuration and data description.
+    """The model in a file, in a run folder, or that comes along under a name (`vaekit.shipped`), ready to evaluate.
 
     Raises:
         InputError: when there is no model, or it does not fit this version.
@@ -77,17 +87,43 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Model
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"--device {device}: this machine has no usable CUDA device; choose cpu or auto")
     file = Path(path)
+    if not file.exists():
+        file = find(str(path)) or file
     if file.is_dir():
         file = file / "model.safetensors"
         if (file.parent / "config.json").exists() and not file.exists():
             raise InputError(f"run {str(path)!r} has no model yet; finish it with vaekit resume {path}")
     tensors, about = read_tensors(file, "model")
     try:
-        config = decode(Config, about["config"])
-        info = DataInfo.from_json(about["info"])
+        config, info = decode(Config, about["config"]), DataInfo.from_json(about["info"])
+    except (KeyError, TypeError):
+        raise _unfit(file) from None
+    return _built(file, config, info, tensors, device), config, info
+
+
+def load_unfinished(run: Run) -> Model:
+    """The model of a run that still trains, or was stopped, as its last checkpoint has it, ready to evaluate.
+
+    Raises:
+        InputError: when there is no checkpoint yet.
+    """
+    if not run.checkpoint.exists():
+        raise InputError(f"run {str(run.path)!r} has no checkpoint yet; wait until its first epoch has ended")
+    tensors, _ = read_tensors(run.checkpoint, "checkpoint")
+    below = "player/model/"
+    weights = {name.removeprefix(below): value for name, value in tensors.items() if name.startswith(below)}
+    return _built(run.checkpoint, run.config, run.info, weights, "cpu")
+
+
+def _unfit(file: Path) -> InputError:
+    return InputError(f"{file}: the weights do not fit the model described in the file; train anew")
+
+
+def _built(file: Path, config: Config, info: DataInfo, weights: Mapping[str, Tensor], device: str) -> Model:
+    try:
         with seeded(0, "weights"):  # they are replaced at once; the caller's generator is left alone
             model: Model = config.model.build(info)
-        model.load_state_dict(tensors)
+        model.load_state_dict(dict(weights))
     except (KeyError, TypeError, RuntimeError):
-        raise InputError(f"{file}: the weights do not fit the model described in the file; train anew") from None
-    return on_device(model, device).eval(), config, info
+        raise _unfit(file) from None
+    return on_device(model, device).eval()

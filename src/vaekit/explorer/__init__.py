@@ -1,0 +1,1 @@
+"""The live explorer: a page that decodes under the pointer, from a small server or as a static folder."""

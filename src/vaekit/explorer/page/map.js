@@ -1,0 +1,461 @@
+// The map: points or pictures at the places of codes, a decoded background, a cursor that decodes where it stands.
+
+import { debounced, latest } from "./model.js";
+
+const THUMBNAIL = 44; // CSS pixels between pictures
+const FEW = 260; // visible points, below which pictures show by themselves
+const CELL = 34; // CSS pixels of a cell of the decoded background
+
+export class MapView {
+  // tell: {move(code), pick(index), changed(), held(yes)}
+  constructor(stage, model, colours, tell) {
+    Object.assign(this, { stage, model, colours, tell });
+    this.back = stage.querySelector("#points");
+    this.front = stage.querySelector("#cursor");
+    this.view = { x: 0, y: 0, k: 1 };
+    this.hidden = new Set();
+    this.showImages = false;
+    this.showManifold = false;
+    this.held = false;
+    this.cursor = null;
+    this.hover = null;
+    this.manifold = null;
+    this.sheets = new Map();
+    this.pointers = new Map();
+    this.pixels = document.createElement("canvas");
+    this.refreshManifold = debounced(latest(() => this.decodeManifold()), 120);
+    new ResizeObserver(() => this.resized()).observe(stage);
+    this.listen();
+  }
+
+  choose(map, view = null) {
+    this.map = map;
+    this.manifold = null;
+    this.index();
+    if (view) [this.view, this.placed] = [view, true];
+    else this.home();
+    this.changed();
+  }
+
+  // cells of points, so that the nearest one is found without looking at all
+  index() {
+    const { points } = this.map;
+    const count = points.length / 2;
+    const bounds = [Infinity, Infinity, -Infinity, -Infinity];
+    for (let place = 0; place < count; place++) {
+      const [x, y] = [points[2 * place], points[2 * place + 1]];
+      bounds[0] = Math.min(bounds[0], x); bounds[1] = Math.min(bounds[1], y);
+      bounds[2] = Math.max(bounds[2], x); bounds[3] = Math.max(bounds[3], y);
+    }
+    this.bounds = bounds;
+  }
+
+  get size() {
+    return [this.stage.clientWidth, this.stage.clientHeight];
+  }
+
+  resized() {
+    const ratio = window.devicePixelRatio || 1;
+    for (const canvas of [this.back, this.front]) {
+      canvas.width = Math.max(1, Math.round(this.stage.clientWidth * ratio));
+      canvas.height = Math.max(1, Math.round(this.stage.clientHeight * ratio));
+    }
+    if (this.map && !this.placed) this.home();
+    this.changed();
+  }
+
+  home() {
+    const [wide, high] = this.size;
+    const [left, bottom, right, top] = this.bounds;
+    this.placed = wide > 1;
+    this.view = {
+      x: (left + right) / 2,
+      y: (bottom + top) / 2,
+      k: 0.92 * Math.min(wide / Math.max(right - left, 1e-3), high / Math.max(top - bottom, 1e-3)),
+    };
+  }
+
+  toScreen(x, y) {
+    const [wide, high] = this.size;
+    return [wide / 2 + (x - this.view.x) * this.view.k, high / 2 - (y - this.view.y) * this.view.k];
+  }
+
+  toMap(left, top) {
+    const [wide, high] = this.size;
+    return [this.view.x + (left - wide / 2) / this.view.k, this.view.y - (top - high / 2) / this.view.k];
+  }
+
+  zoom(factor, left = this.size[0] / 2, top = this.size[1] / 2) {
+    const [x, y] = this.toMap(left, top);
+    const home = Math.min(...this.size) / Math.max(this.bounds[2] - this.bounds[0], this.bounds[3] - this.bounds[1], 1e-3);
+    this.view.k = Math.min(home * 400, Math.max(home * 0.2, this.view.k * factor));
+    const [wide, high] = this.size;
+    this.view.x = x - (left - wide / 2) / this.view.k;
+    this.view.y = y + (top - high / 2) / this.view.k;
+    this.changed();
+  }
+
+  pan(across, down) {
+    this.view.x -= across / this.view.k;
+    this.view.y += down / this.view.k;
+    this.changed();
+  }
+
+  changed() {
+    this.manifold = this.manifold && { ...this.manifold, stale: true };
+    this.draw();
+    this.refreshManifold();
+    this.tell.changed();
+  }
+
+  draw() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      if (this.map) this.drawNow();
+    });
+  }
+
+  drawNow() {
+    const ratio = this.back.width / Math.max(1, this.size[0]);
+    const context = this.back.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, ...this.size);
+    if (this.showManifold && this.manifold) this.drawManifold(context);
+    else this.drawGrid(context);
+    const visible = this.visible();
+    const pictured = this.showImages || visible.length <= FEW;
+    if (pictured && visible.length) this.drawPictures(context, visible);
+    else this.drawPoints(context, visible, ratio);
+    this.drawCursor();
+  }
+
+  shown(index) {
+    const { labels } = this.model;
+    return !labels || !this.hidden.has(labels[index]);
+  }
+
+  visible() {
+    const { points } = this.map;
+    const [[left, top], [right, bottom]] = [this.toMap(-20, -20), this.toMap(this.size[0] + 20, this.size[1] + 20)];
+    const found = [];
+    for (let index = 0; index < points.length / 2; index++) {
+      const [x, y] = [points[2 * index], points[2 * index + 1]];
+      if (x >= left && x <= right && y >= bottom && y <= top && this.shown(index)) found.push(index);
+    }
+    return found;
+  }
+
+  colourOf(index) {
+    const { labels } = this.model;
+    return this.colours.of(labels ? labels[index] : -1);
+  }
+
+  // discs written straight into pixels: tens of thousands in a few milliseconds, with no need for a GPU
+  drawPoints(context, visible, ratio) {
+    const [wide, high] = [this.back.width, this.back.height];
+    if (this.pixels.width !== wide || this.pixels.height !== high) [this.pixels.width, this.pixels.height] = [wide, high];
+    const image = new ImageData(wide, high);
+    const out = new Uint32Array(image.data.buffer);
+    const radius = ratio * Math.min(4.2, Math.max(1.7, 200 / Math.sqrt(visible.length + 1)));
+    const reach = Math.ceil(radius);
+    const stamp = [];
+    for (let down = -reach; down <= reach; down++) {
+      for (let across = -reach; across <= reach; across++) {
+        const cover = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(across, down)));
+        if (cover > 0) stamp.push([across, down, Math.round(cover * 225)]);
+      }
+    }
+    const packed = new Map();
+    for (const index of visible) {
+      const colour = this.colourOf(index);
+      let rgb = packed.get(colour);
+      if (rgb === undefined) {
+        rgb = (parseInt(colour.slice(5, 7), 16) << 16) | (parseInt(colour.slice(3, 5), 16) << 8) | parseInt(colour.slice(1, 3), 16);
+        packed.set(colour, rgb);
+      }
+      const [left, top] = this.toScreen(this.map.points[2 * index], this.map.points[2 * index + 1]);
+      const [column, row] = [Math.round(left * ratio), Math.round(top * ratio)];
+      for (const [across, down, cover] of stamp) {
+        const [x, y] = [column + across, row + down];
+        if (x < 0 || y < 0 || x >= wide || y >= high) continue;
+        const place = y * wide + x;
+        if (cover >= out[place] >>> 24) out[place] = ((cover << 24) | rgb) >>> 0;
+      }
+    }
+    this.pixels.getContext("2d").putImageData(image, 0, 0);
+    context.drawImage(this.pixels, 0, 0, ...this.size);
+  }
+
+  // one picture in each cell of a grid that moves with the map
+  drawPictures(context, visible) {
+    const cells = new Map();
+    const step = THUMBNAIL / this.view.k;
+    for (const index of visible) {
+      const [x, y] = [this.map.points[2 * index], this.map.points[2 * index + 1]];
+      const [column, row] = [Math.floor(x / step), Math.floor(y / step)];
+      const distance = (x / step - column - 0.5) ** 2 + (y / step - row - 0.5) ** 2;
+      const key = `${column},${row}`;
+      const before = cells.get(key);
+      if (!before || distance < before[1]) cells.set(key, [index, distance]);
+    }
+    const [high, wide] = this.model.scene.thumbnail;
+    const scale = (THUMBNAIL - 8) / Math.max(high, wide);
+    context.imageSmoothingEnabled = false;
+    for (const [index] of cells.values()) {
+      const [left, top] = this.toScreen(this.map.points[2 * index], this.map.points[2 * index + 1]);
+      const [w, h] = [wide * scale, high * scale];
+      context.fillStyle = this.colourOf(index);
+      context.fillRect(left - w / 2 - 2, top - h / 2 - 2, w + 4, h + 4);
+      this.drawThumbnail(context, index, left - w / 2, top - h / 2, w, h);
+    }
+  }
+
+  drawThumbnail(context, index, left, top, wide, high) {
+    const { sheet, thumbnail } = this.model.scene;
+    const number = Math.floor(index / sheet ** 2);
+    const image = this.sheet(number);
+    if (!image.complete || !image.naturalWidth) return false;
+    const place = index % sheet ** 2;
+    const [h, w] = thumbnail;
+    context.drawImage(image, (place % sheet) * w, Math.floor(place / sheet) * h, w, h, left, top, wide, high);
+    return true;
+  }
+
+  sheet(number) {
+    if (!this.sheets.has(number)) {
+      const image = new Image();
+      image.onload = () => { this.draw(); this.tell.pictures?.(); };
+      image.src = this.model.backend.sheet(`sheet-${number}.${this.model.scene.sheet_type}`);
+      this.sheets.set(number, image);
+    }
+    return this.sheets.get(number);
+  }
+
+  drawGrid(context) {
+    if (!this.map.axes) return;
+    const style = getComputedStyle(document.documentElement);
+    const step = niceStep(90 / this.view.k);
+    const [[left, top], [right, bottom]] = [this.toMap(0, 0), this.toMap(...this.size)];
+    context.lineWidth = 1;
+    context.font = "11px system-ui, sans-serif";
+    context.fillStyle = style.getPropertyValue("--faint");
+    context.strokeStyle = style.getPropertyValue("--rule");
+    context.beginPath();
+    for (let x = Math.ceil(left / step) * step; x <= right; x += step) {
+      const at = Math.round(this.toScreen(x, 0)[0]) + 0.5;
+      context.moveTo(at, 0);
+      context.lineTo(at, this.size[1]);
+      context.fillText(tick(x, step), at + 3, 12);
+    }
+    for (let y = Math.ceil(bottom / step) * step; y <= top; y += step) {
+      const at = Math.round(this.toScreen(0, y)[1]) + 0.5;
+      context.moveTo(0, at);
+      context.lineTo(this.size[0], at);
+      context.fillText(tick(y, step), 4, at - 3);
+    }
+    context.stroke();
+    const [across, up] = this.map.names;
+    context.textAlign = "right";
+    context.fillText(across || "", this.size[0] - 8, this.size[1] - 8);
+    context.save();
+    context.translate(this.size[0] - 8, 26);
+    context.fillText(up ? `↑ ${up}` : "", 0, 0);
+    context.restore();
+    context.textAlign = "left";
+  }
+
+  async decodeManifold() {
+    if (!this.showManifold || !this.map.axes || !this.size[0]) return;
+    const [wide, high] = this.size;
+    const cell = CELL * Math.max(1, Math.sqrt((wide * high) / (CELL * CELL * 700)));
+    const [columns, rows] = [Math.max(1, Math.ceil(wide / cell)), Math.max(1, Math.ceil(high / cell))];
+    const view = { ...this.view };
+    const { model, map } = this;
+    const asked = [];
+    for (let row = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++) {
+        asked.push(model.row(model.codeAt(map, ...this.toMap((column + 0.5) * cell, (row + 0.5) * cell))));
+      }
+    }
+    let images;
+    try {
+      images = await model.decode(asked);
+    } catch (problem) {
+      this.tell.problem(problem);
+      return;
+    }
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [columns * model.wide, rows * model.height];
+    const context = canvas.getContext("2d");
+    images.forEach((levels, place) => {
+      context.putImageData(pictureOf(levels, model), (place % columns) * model.wide, Math.floor(place / columns) * model.height);
+    });
+    this.manifold = { canvas, view, span: [columns * cell, rows * cell], from: [wide, high] };
+    this.draw();
+  }
+
+  drawManifold(context) {
+    const { canvas, view, span, from } = this.manifold;
+    const scale = this.view.k / view.k;
+    const [left, top] = this.toScreen(view.x - from[0] / 2 / view.k, view.y + from[1] / 2 / view.k);
+    context.imageSmoothingEnabled = true;
+    context.globalAlpha = 0.9;
+    context.drawImage(canvas, left, top, span[0] * scale, span[1] * scale);
+    context.globalAlpha = 1;
+  }
+
+  // the cursor in map coordinates; decodes there
+  point(x, y) {
+    this.cursor = [x, y];
+    this.tell.move(this.model.codeAt(this.map, x, y));
+    this.drawCursor();
+  }
+
+  placeCursor(code) {
+    if (this.map) this.cursor = this.model.placeOf(this.map, code);
+    this.drawCursor();
+  }
+
+  drawCursor() {
+    const ratio = this.front.width / Math.max(1, this.size[0]);
+    const context = this.front.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, ...this.size);
+    if (!this.cursor) return;
+    const [left, top] = this.toScreen(...this.cursor);
+    const style = getComputedStyle(document.documentElement);
+    for (const [colour, width] of [[style.getPropertyValue("--map"), 5], [style.getPropertyValue("--warm"), 2.4]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = width;
+      context.beginPath();
+      context.arc(left, top, this.held ? 6 : 8, 0, 2 * Math.PI);
+      context.stroke();
+    }
+    if (this.held) {
+      context.fillStyle = style.getPropertyValue("--warm");
+      context.beginPath();
+      context.arc(left, top, 3, 0, 2 * Math.PI);
+      context.fill();
+    }
+  }
+
+  nearestPoint(left, top, within) {
+    let [best, least] = [null, within ** 2];
+    const { points } = this.map;
+    for (let index = 0; index < points.length / 2; index++) {
+      if (!this.shown(index)) continue;
+      const [x, y] = this.toScreen(points[2 * index], points[2 * index + 1]);
+      const square = (x - left) ** 2 + (y - top) ** 2;
+      if (square < least) [best, least] = [index, square];
+    }
+    return best;
+  }
+
+  hold(yes) {
+    this.held = yes;
+    this.tell.held(yes);
+    this.drawCursor();
+  }
+
+  click(left, top) {
+    const index = this.nearestPoint(left, top, this.showImages ? THUMBNAIL / 2 : 7);
+    if (index !== null) {
+      this.hold(true);
+      this.tell.pick(index);
+    } else if (this.held) {
+      this.hold(false);
+      this.point(...this.toMap(left, top));
+    } else {
+      this.point(...this.toMap(left, top));
+      this.hold(true);
+    }
+  }
+
+  listen() {
+    const canvas = this.front;
+    const place = (event) => {
+      const box = canvas.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      this.pointers.set(event.pointerId, { at: place(event), moved: 0, touch: event.pointerType === "touch" });
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      const now = place(event);
+      const known = this.pointers.get(event.pointerId);
+      if (!known) {
+        if (!this.held && event.pointerType !== "touch") this.point(...this.toMap(...now));
+        return;
+      }
+      const [across, down] = [now[0] - known.at[0], now[1] - known.at[1]];
+      known.moved += Math.hypot(across, down);
+      if (this.pointers.size === 2) {
+        const [a, b] = [...this.pointers.values()];
+        const before = Math.hypot(a.at[0] - b.at[0], a.at[1] - b.at[1]);
+        known.at = now;
+        const after = Math.hypot(a.at[0] - b.at[0], a.at[1] - b.at[1]);
+        this.pan(across / 2, down / 2);
+        if (before > 0) this.zoom(after / before, (a.at[0] + b.at[0]) / 2, (a.at[1] + b.at[1]) / 2);
+      } else {
+        known.at = now;
+        if (known.touch) this.point(...this.toMap(...now));
+        else if (known.moved > 4) this.pan(across, down);
+      }
+    });
+    const up = (event) => {
+      const known = this.pointers.get(event.pointerId);
+      this.pointers.delete(event.pointerId);
+      if (known && known.moved <= 4 && event.type === "pointerup") this.click(...place(event));
+    };
+    canvas.addEventListener("pointerup", up);
+    canvas.addEventListener("pointercancel", up);
+    canvas.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), ...place(event));
+    }, { passive: false });
+    canvas.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+      if (step) {
+        event.preventDefault();
+        if (event.shiftKey) {
+          this.pan(-step[0] * 40, step[1] * 40);
+          return;
+        }
+        const unit = Math.min(...this.size) / 40 / this.view.k;
+        const [x, y] = this.cursor || [this.view.x, this.view.y];
+        this.point(x + step[0] * unit, y + step[1] * unit);
+        this.hold(true);
+      } else if (event.key === "Enter") {
+        this.hold(!this.held);
+      } else if (event.key === "+" || event.key === "=") {
+        this.zoom(1.3);
+      } else if (event.key === "-") {
+        this.zoom(1 / 1.3);
+      }
+    });
+  }
+}
+
+function niceStep(least) {
+  const power = 10 ** Math.floor(Math.log10(least));
+  return power * ([1, 2, 5, 10].find((digit) => digit * power >= least) || 10);
+}
+
+function tick(value, step) {
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  return (Math.abs(value) < step / 2 ? 0 : value).toFixed(digits).replace("-", "−");
+}
+
+// levels (height, width, channels) to pixels of a canvas
+export function pictureOf(levels, model) {
+  const image = new ImageData(model.wide, model.height);
+  for (let place = 0, at = 0; place < model.wide * model.height; place++) {
+    for (let part = 0; part < 3; part++) image.data[4 * place + part] = levels[at + (model.channels === 1 ? 0 : part)];
+    at += model.channels;
+    image.data[4 * place + 3] = 255;
+  }
+  return image;
+}

@@ -1,0 +1,313 @@
+"""What the explorer's page reads: a description, and blobs of numbers and pictures under fixed names.
+
+The server hands them out from memory and a static export writes them to a folder, so that one page serves both.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vaekit.data.images import Images
+from vaekit.figures.codes import Codes, measure
+from vaekit.figures.subject import Subject
+from vaekit.generation import prior_law
+from vaekit.models.table import Model
+from vaekit.networks.conditioning import UNKNOWN
+from vaekit.noise import Noise
+from vaekit.objectives.table import OBJECTIVES
+from vaekit.probability.distributions import center_of
+from vaekit.trained import Trained
+
+SHEET = 16  # pictures along each side of a sheet of thumbnails
+_LARGEST_THUMBNAIL = 64  # pixels
+_DRAWS = 512  # of the prior that come along; of a prior for each class, of each
+_JUDGED = 500  # images whose error an own image is compared with
+_MOST_NUMBERS = 4_000_000  # in the table of codes: 16 MB
+_AT_ONCE = 250
+
+
+@dataclass
+class Scene:
+    """A model and up to some thousand images, as the page shows them.
+
+    Attributes:
+        trained: the model.
+        images: those of the map, or None where the data are not at hand.
+        split: what they are: ``validation``, ``training`` or ``prior``.
+        about: more for the description, such as curves of a training.
+    """
+
+    trained: Trained
+    images: Images | None
+    split: str
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Model:
+        return self.trained.model
+
+    @cached_property
+    def condition(self) -> Tensor | None:
+        """Labels or attributes of the images, unknown ones where the data have none; None for a model that reads none."""
+        return None if self.images is None else self.trained.condition(self.images)
+
+    @cached_property
+    def codes(self) -> Codes:
+        """Where the images lie, in the chart of the latent space; without images, draws of the prior."""
+        if self.images is None:
+            return Codes(*self.draws, None, 0)
+        subject = Subject(self.model, self.trained.config, self.trained.info, self.images, self.split)
+        labels = self.images.labels
+        batches = map(subject.batch, torch.arange(len(self.images)).split(_AT_ONCE))
+        return measure(self.model, batches, labels)
+
+    @cached_property
+    def draws(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Latents of the prior in its chart, (n, latent), and their classes (n,) where the model reads labels."""
+        classes = self.model.num_classes
+        count = _DRAWS if classes is None else max(_DRAWS, classes * 16)
+        labels = None if classes is None else torch.arange(count) % classes
+        condition = labels
+        if self.model.num_attributes is not None:
+            condition = torch.zeros(count, self.model.num_attributes)
+        latents = self.model.sample_prior(count, condition, Noise.from_seed(0, count, "explorer"))
+        chart = self.model.geometry.chart(latents).detach().numpy().astype(np.float32)
+        return chart, None if labels is None else labels.numpy()
+
+    @cached_property
+    def plane(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Two principal directions (2, latent) of the codes, their mean (latent,), and shares of variance (2,)."""
+        means = self.codes.means.astype(np.float64)
+        center = means.mean(0)
+        if means.shape[1] == 1:
+            means, center = np.pad(means, ((0, 0), (0, 1))), np.pad(center, (0, 1))
+        _, values, axes = np.linalg.svd(means - center, full_matrices=False)
+        axes = axes[:2] * np.sign(axes[:2][np.arange(2), np.abs(axes[:2]).argmax(1)])[:, None]
+        share = values[:2] ** 2 / max((values**2).sum(), 1e-12)
+        return axes[:, : self.codes.means.shape[1]], center[: self.codes.means.shape[1]], share
+
+    @cached_property
+    def errors(self) -> np.ndarray:
+        """Mean squared errors of reconstructions of some of the images, sorted."""
+        if self.images is None:
+            return np.zeros(0)
+        some = self.images.spread(_JUDGED)
+        difference = self.trained.reconstructed(some) - some.unit()
+        return np.sort(difference.square().mean((1, 2, 3)).double().numpy())
+
+    @property
+    def thumbnail(self) -> tuple[int, int]:
+        """(height, width) of the pictures on sheets."""
+        _, height, width = self.trained.info.shape
+        scale = max(1.0, max(height, width) / _LARGEST_THUMBNAIL)
+        return round(height / scale), round(width / scale)
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """All that the page must know before it shows anything; plain JSON."""
+        trained, model, codes = self.trained, self.model, self.codes
+        info, config = trained.info, trained.config
+        deviations = codes.means.std(0)
+        law = prior_law(model)
+        spread = self.draws[0].std(0) if law != "normal" else np.ones_like(deviations)
+        axes, center, share = self.plane
+        own = codes.means.shape[1] == 2
+        maps: list[dict[str, Any]] = []
+        if own:
+            names = list(model.geometry.names[:2])
+            unit = {"axes": [[1, 0], [0, 1]], "center": [0, 0]}
+            maps.append({"name": "latents", "title": "The two latents", "names": names, **unit})
+        else:
+            names = [f"principal component {place + 1} ({part:.0%})" for place, part in enumerate(share)]
+            maps.append({
+                "name": "pca", "title": "Principal components", "names": names,
+                "axes": _plain(axes), "center": _plain(center),
+            })  # fmt: skip
+            if len(codes.means) >= 30:
+                maps.append({"name": "tsne", "title": "t-SNE", "names": [], "axes": None, "center": None})
+        return {
+            "name": trained.path.name,
+            "data": info.name,
+            "objective": OBJECTIVES.name_of(config.objective),
+            "shape": list(info.shape),
+            "seen_shape": list(info.seen_shape),
+            "latent_dim": codes.means.shape[1],
+            "classes": list(info.class_names) if codes.labels is not None or model.num_classes is not None else [],
+            "attributes": list(info.attribute_names),
+            "condition": "labels" if model.num_classes else "attributes" if model.num_attributes else None,
+            "conditions": model.num_classes or model.num_attributes or 0,
+            "attribute_means": list(info.attribute_means),
+            "attribute_scales": list(info.attribute_scales),
+            "accepts_unknown": model.accepts_unknown,
+            "class_map": self._class_map(),
+            "order": codes.order.tolist(),
+            "rates": None if codes.rates is None else _plain(codes.rates),
+            "deviations": _plain(np.maximum(deviations, spread)),
+            "straight": model.geometry.kind == "euclidean",
+            "restores": config.data.restores,
+            "split": self.split,
+            "count": len(codes.means),
+            "draws": len(self.draws[0]),
+            "draw_classes": self.draws[1] is not None,
+            "errors": _plain(self.errors),
+            "maps": maps,
+            "thumbnail": list(self.thumbnail),
+            "sheet": SHEET,
+            "sheet_type": self._sheet_type,
+            "has_labels": codes.labels is not None,
+            "has_attributes": self.images is not None and self.images.attributes is not None,
+            **self.about,
+        }
+
+    def _class_map(self) -> list[list[float]] | None:
+        """Where the vectors of classes lie in their own principal plane, (classes, 2); None for vectors not learned."""
+        model = self.model
+        classes = model.num_classes
+        if classes is None or classes < 3 or not _learned(model):
+            return None
+        with torch.no_grad():
+            vectors = model.code(torch.arange(classes)).double().numpy()  # type: ignore[union-attr]
+        vectors = vectors - vectors.mean(0)
+        _, _, axes = np.linalg.svd(vectors, full_matrices=False)
+        return _plain(vectors @ axes[:2].T)
+
+    @cached_property
+    def blobs(self) -> dict[str, Callable[[], tuple[bytes, str]]]:
+        """Everything beside the description: by name, what makes (bytes, media type) when it is asked for."""
+        found: dict[str, Callable[[], tuple[bytes, str]]] = {
+            "codes.bin": lambda: _numbers(self.codes.means, np.float32),
+            "draws.bin": lambda: _numbers(self.draws[0], np.float32),
+        }
+        if self.codes.labels is not None:
+            labels = self.codes.labels
+            found["labels.bin"] = lambda: _numbers(labels, np.int16)
+        if self.draws[1] is not None:
+            drawn = self.draws[1]
+            found["draw-labels.bin"] = lambda: _numbers(drawn, np.int16)
+        if self.images is not None and self.images.attributes is not None:
+            attributes = self.images.attributes.numpy()
+            found["attributes.bin"] = lambda: _numbers(attributes, np.float32)
+        if any(each["name"] == "tsne" for each in self.description["maps"]):
+            found["tsne.bin"] = lambda: _numbers(self.codes.tsne, np.float32)
+        for sheet in range(math.ceil(len(self.codes.means) / SHEET**2)):
+            found[f"sheet-{sheet}.{self._sheet_type}"] = partial(self._sheet, sheet)
+        return found
+
+    @property
+    def _sheet_type(self) -> str:
+        return "png" if self.trained.info.shape[0] == 1 else "webp"
+
+    def _sheet(self, number: int) -> tuple[bytes, str]:
+        """A picture of up to 256 images, row by row."""
+        first = number * SHEET**2
+        rows = torch.arange(first, min(first + SHEET**2, len(self.codes.means)))
+        if self.images is None:
+            images = self.decoded(torch.from_numpy(self.codes.means)[rows], self._own_weights(rows))
+        else:
+            images = self.images.unit(rows)
+        height, width = self.thumbnail
+        small = to_levels(images).permute(0, 2, 3, 1).numpy()
+        canvas = np.zeros((SHEET * height, SHEET * width, small.shape[3]), np.uint8)
+        for place, pixels in enumerate(small):
+            if pixels.shape[:2] != (height, width):
+                picture = Image.fromarray(pixels.squeeze() if pixels.shape[2] == 1 else pixels)
+                resized = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
+                pixels = resized.reshape(height, width, -1)
+            top, left = place // SHEET * height, place % SHEET * width
+            canvas[top : top + height, left : left + width] = pixels
+        buffer = io.BytesIO()
+        picture = Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas)
+        if self._sheet_type == "png":
+            picture.save(buffer, "PNG")
+        else:
+            picture.save(buffer, "WEBP", quality=88)
+        return buffer.getvalue(), f"image/{self._sheet_type}"
+
+    def _own_weights(self, rows: Tensor) -> Tensor | None:
+        count = self.description["conditions"]
+        labels = self.codes.labels
+        if not count:
+            return None
+        if labels is None:
+            return torch.full((len(rows), count), torch.nan if self.model.num_classes is None else 1.0 / count)
+        return torch.nn.functional.one_hot(torch.from_numpy(labels)[rows], count).float()
+
+    @torch.no_grad()
+    def decoded(self, chart: Tensor, weights: Tensor | None) -> Tensor:
+        """Mean images (n, channels, height, width) in [0, 1] of places in the chart (n, latent).
+
+        Args:
+            chart: (n, latent).
+            weights: (n, classes), shares of the classes' vectors, all 0 for no label; or attributes (n, k), NaN for one at
+                its mean; None for a model without condition.
+        """
+        latents = self.model.geometry.point(chart)
+        likelihood = self.model.decode(latents, code=self.code(weights))
+        return likelihood.mean.clamp(0.0, 1.0)
+
+    @torch.no_grad()
+    def encoded(self, images: Tensor, weights: Tensor | None) -> Tensor:
+        """Places in the chart (n, latent) of images (n, channels, height, width).
+
+        Args:
+            images: in [0, 1], of the shape that the model reads.
+            weights: as of `decoded`; between classes, the largest counts.
+        """
+        condition = weights
+        if weights is not None and self.model.num_classes is not None:
+            condition = weights.argmax(1)
+            if self.model.accepts_unknown:
+                condition = torch.where(weights.sum(1) == 0, UNKNOWN, condition)
+        center = center_of(self.model.encode(images, condition))  # type: ignore[operator]  # codes come of it too
+        assert center is not None
+        return self.model.geometry.chart(center)
+
+    def code(self, weights: Tensor | None) -> Tensor | None:
+        """The vectors that stand for conditions; between classes, straight lines in the space of their vectors."""
+        if weights is None:
+            return None
+        if self.model.num_classes is None:
+            return self.model.code(weights)
+        vectors = self.model.code(torch.arange(self.model.num_classes))
+        assert vectors is not None
+        mixed = weights @ vectors
+        if not self.model.accepts_unknown:
+            return mixed
+        empty = self.model.code(torch.full((1,), UNKNOWN))
+        assert empty is not None
+        return torch.where(weights.sum(1, keepdim=True) == 0, empty, mixed)
+
+
+def most_points(latent_dim: int, asked: int) -> int:
+    """How many codes may come along at that many numbers each."""
+    return max(256, min(asked, _MOST_NUMBERS // latent_dim))
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """uint8 grey levels of images in [0, 1], rounded."""
+    return images.mul(255.0).round().to(torch.uint8)
+
+
+def _learned(model: Model) -> bool:
+    """Whether a model learned the vectors of its classes, so that their places mean something."""
+    return any(parameter.requires_grad for parameter in getattr(model.conditioning, "parameters", list)())
+
+
+def _numbers(values: np.ndarray, kind: Any) -> tuple[bytes, str]:
+    return np.ascontiguousarray(values, kind).tobytes(), "application/octet-stream"
+
+
+def _plain(values: np.ndarray) -> Any:
+    """Lists with six significant digits."""
+    return json.loads(json.dumps(np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[float])(values).tolist()))
