@@ -13,6 +13,8 @@ from vaekit.figures.grids import image_grid
 FRAME_MS = 80  # 12.5 frames a second: GIF counts in hundredths
 _HOLD = 5  # frames that the two ends of a walk stand still
 _TILE = 84  # pixels that an image's longer side should have
+_LOOP_TILE = 256  # the same of a film of one image
+_LEAST_MS = 20  # browsers slow down what is faster
 _PALETTE_PIXELS = 512 * 512
 
 
@@ -42,17 +44,28 @@ def animation(walks: Tensor, columns: int | None = None, scale: int | None = Non
     """
     scale = scale or max(1, round(_TILE / max(walks.shape[-2:])))
     grids = [image_grid(walks[:, step], columns, scale) for step in range(walks.shape[1])]
+    return _film(grids, there_and_back(len(grids)), FRAME_MS)
+
+
+def loop(images: Tensor, frame_ms: int = FRAME_MS, scale: int | None = None) -> bytes:
+    """A looping GIF of images (n, channels, height, width) in [0, 1], one after another; see `animation`."""
+    scale = scale or max(1, round(_LOOP_TILE / max(images.shape[-2:])))
+    grids = [image_grid(images[place : place + 1], 1, scale) for place in range(len(images))]
+    return _film(grids, list(range(len(grids))), max(_LEAST_MS, frame_ms))
+
+
+def _film(grids: list[Image.Image], order: list[int], frame_ms: int) -> bytes:
+    """The file that shows grids in some order, each for so long."""
     if grids[0].mode == "RGB":
         grids = _few_colours(grids)
-    order = there_and_back(len(grids))
     frames: list[Image.Image] = []
     durations: list[int] = []
     for place, number in enumerate(order):  # a frame that stays is shown longer, and stored once
         if place and number == order[place - 1]:
-            durations[-1] += FRAME_MS
+            durations[-1] += frame_ms
         else:
             frames.append(grids[number])
-            durations.append(FRAME_MS)
+            durations.append(frame_ms)
     file = io.BytesIO()
     frames[0].save(
         file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False, disposal=1

@@ -41,6 +41,7 @@ class Likelihood(Protocol):
 
     Attributes:
         outputs: channels that the decoder makes for each channel of the image.
+        unbounded: whether it scores any real number, and not pixels from 0 to 1 alone; one that does not say so does not.
     """
 
     outputs: int
@@ -152,6 +153,7 @@ class Gaussian:
     sigma: float = leaf(0.5, "standard deviation of a pixel, in grey values from 0 to 1", gt=0, le=10)
     learn_sigma: bool = leaf(True, "learn the standard deviation, starting from --sigma")
     outputs = 1
+    unbounded = True
 
     def build(self, channels: int = 1) -> nn.Module:
         return _GaussianHead(self.sigma, self.learn_sigma)

@@ -98,6 +98,7 @@ class OptimalGaussian:
     """Normal pixels whose one variance is the training images' mean squared error (Rybkin et al. 2021, arXiv:2006.13202)."""
 
     outputs = 1
+    unbounded = True
 
     def build(self, channels: int = 1) -> nn.Module:
         return OptimalGaussianHead()
