@@ -28,9 +28,19 @@ VERBS = {
     "interpolate": "walk between images in latent space",
     "traverse": "move one latent at a time, to see what each does",
     "denoise": "restore corrupted images",
+    "embed": "write down the codes of own images, with their names",
+    "anomaly": "rank own images by how unlike the model's they are, with a threshold and heat maps",
+    "augment": "make new labelled images from near real ones, or from classes",
+    "impute": "fill in hidden pixels, several times over",
+    "morph": "make a film that goes from image to image",
     "embeddings": "write down the vectors that a model learned for its labels",
     "doctor": "find what is wrong with a run, and the setting to change (exit code 0 for sick runs too)",
     "report": "write a run's figures and its report.html anew",
+    "explore": "walk through a model's latent space in the browser, live",
+    "export": "write a model for other programs: ONNX, torch.export or safetensors",
+    "push": "share a model on the Hugging Face Hub",
+    "pull": "fetch a model from the Hugging Face Hub",
+    "import-keras": "make a model of the weights of a Keras autoencoder",
     "list": "show presets, data sets and the other parts to choose from",
 }
 
@@ -50,6 +60,7 @@ EXAMPLES = {
         "vaekit sample runs/mnist --count 100 --out new.png",
         "vaekit sample runs/digits --label 7 --count 64 --out sevens.png     # a conditional model",
         "vaekit sample runs/faces --attributes Smiling=1,Male=0 --out faces.png",
+        "vaekit sample runs/mnist --truncation 1 --out typical.png",
     ),
     "fit-sampler": (
         "vaekit fit-sampler runs/mnist --sampler mixture --components 20",
@@ -58,6 +69,7 @@ EXAMPLES = {
     "reconstruct": (
         "vaekit reconstruct runs/mnist --out pairs.png",
         "vaekit reconstruct runs/mnist --images own.npy --out restored.npy",
+        "vaekit reconstruct runs/faces --images photos/ --out again/          # every image, names and sizes kept",
     ),
     "interpolate": (
         "vaekit interpolate runs/mnist --count 5 --steps 12 --how spherical --out walk.png",
@@ -71,17 +83,50 @@ EXAMPLES = {
     "denoise": (
         "vaekit denoise runs/denoising --out restored.png",
         "vaekit denoise runs/denoising --images blurred.npy --out restored.npy",
+        "vaekit denoise runs/denoising --images scans/ --tiles --out restored/",
     ),
+    "embed": (
+        "vaekit embed runs/faces photos/ --out codes.csv",
+        "vaekit embed runs/faces photos.tar --scales --out codes.parquet",
+    ),
+    "anomaly": (
+        "vaekit anomaly runs/parts line3/ --out odd                           # against the run's validation images",
+        "vaekit anomaly runs/parts line3/ --normal good/ --false-alarms 0.001 --out odd",
+    ),
+    "augment": (
+        "vaekit augment runs/digits few/ --count 1000 --out more              # folders of classes in, and out",
+        "vaekit augment runs/digits few/ --count 1000 --how prior --out more  # a conditional model",
+    ),
+    "impute": (
+        "vaekit impute runs/faces photo.jpg --mask 20,20,24,16 --out filled.png",
+        "vaekit impute runs/faces photos/ --mask scratch.png --out filled/",
+        "vaekit impute runs/mnist holes.npy --out filled.npy                  # NaN where pixels are hidden",
+    ),
+    "morph": ("vaekit morph runs/faces a.jpg b.jpg c.jpg --out morph.gif",),
     "embeddings": (
         "vaekit embeddings runs/digits --out vectors.csv",
         "vaekit embeddings runs/digits --out vectors.npy      # for vaekit train --embedding-file vectors.npy",
     ),
     "doctor": ("vaekit doctor runs/mnist", "vaekit doctor runs/mnist --json"),
     "report": ("vaekit report runs/mnist",),
+    "explore": (
+        "vaekit explore runs/mnist",
+        "vaekit explore runs/photos --images new-photos/ --port 9000 --no-browser",
+    ),
     "inspect": (
         "vaekit inspect digits",
         "vaekit inspect photos/ --image-size 64 --out looked-at",
         "vaekit inspect mnist --json",
+    ),
+    "export": (
+        "vaekit export runs/mnist --out onnx                  # encoder.onnx, decoder.onnx, whole.onnx",
+        "vaekit export runs/mnist --format torch --out programs",
+    ),
+    "push": ("vaekit push runs/mnist owner/digits-vae", "vaekit push runs/photos owner/photos --private --no-figures"),
+    "pull": ("vaekit pull owner/digits-vae --out digits-vae      # then: vaekit sample digits-vae --out new.png",),
+    "import-keras": (
+        "vaekit import-keras vae.keras --preset cvae-embedding --out model.safetensors",
+        "vaekit import-keras encoder.h5 decoder.h5 --latent-dim 16 --out model.safetensors",
     ),
     "list": ("vaekit list presets", "vaekit list objectives", "vaekit list --json"),
 }

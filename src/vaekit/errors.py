@@ -18,6 +18,10 @@ class DivergedError(RunError):
     """A loss or a weight became infinite or NaN."""
 
 
+class StoppedError(RunError):
+    """A training was asked to stop, by an interrupt or a termination signal."""
+
+
 _MOST_SHOWN = 20
 
 

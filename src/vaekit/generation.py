@@ -19,6 +19,7 @@ from vaekit.networks.conditioning import UNKNOWN
 from vaekit.noise import Noise
 from vaekit.paths import lerp
 from vaekit.probability.distributions import center_of
+from vaekit.probability.truncation import truncated_normal
 
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -113,10 +114,19 @@ def _check_labels(model: Model, num_classes: int, labels: Tensor) -> None:
 
 
 @torch.no_grad()
-def decode(model: Model, latents: Tensor, condition: Tensor | None = None, code: Tensor | None = None) -> Tensor:
-    """Mean images of latents (n, latent); for a conditional model under labels (n,), attributes (n, k), or their codes."""
+def decode(
+    model: Model,
+    latents: Tensor,
+    condition: Tensor | None = None,
+    code: Tensor | None = None,
+    clip: bool = True,
+) -> Tensor:
+    """Mean images of latents (n, latent); for a conditional model under labels (n,), attributes (n, k), or their codes.
+
+    `clip` brings them to [0, 1]; the columns of a table have no such limits.
+    """
     likelihood = model.decode(latents, condition) if code is None else model.decode(latents, code=code)
-    return likelihood.mean.clamp(0.0, 1.0)
+    return likelihood.mean.clamp(0.0, 1.0) if clip else likelihood.mean
 
 
 @torch.no_grad()
@@ -127,6 +137,7 @@ def sample(
     seed: int = 0,
     temperature: float = 1.0,
     sampler: Sampling | None = None,
+    truncation: float | None = None,
 ) -> Tensor:
     """New images from the prior, or from a density that was fitted to codes.
 
@@ -139,6 +150,11 @@ def sample(
         temperature: factor of the latents' distance from the origin, or of a sampler's from the mean of the codes; below 1,
             images are more typical and less varied.
         sampler: takes the prior's place; see `vaekit.load_sampler`.
+        truncation: largest distance of each latent from 0, in standard deviations: the prior is cut off there
+            (`truncated_normal`), while a temperature shrinks it and leaves its shape. None: nowhere.
+
+    Raises:
+        InputError: for a truncation of a prior that is no N(0, I), or of a sampler.
 
     >>> from vaekit import preset
     >>> model = preset("mlp").model.build(DataInfo("own", (3, 16, 12)))
@@ -151,10 +167,26 @@ def sample(
         labels = torch.full((model.num_attributes,), math.nan)
     condition = _condition(model, labels, count)
     noise = Noise.from_seed(seed, count, "sample", device=_device(model))
+    if truncation is not None:
+        _check_truncation(model, sampler, truncation)
     if sampler is not None:
         return decode(model, sampler.sample(noise, condition, temperature), condition)
-    latents = model.geometry.tempered(model.sample_prior(count, condition, noise), temperature)
-    return decode(model, latents, condition)
+    latents = model.sample_prior(count, condition, noise)
+    if truncation is not None:
+        latents = model.geometry.point(truncated_normal(model.geometry.chart(latents), truncation))
+    return decode(model, model.geometry.tempered(latents, temperature), condition)
+
+
+def _check_truncation(model: Model, sampler: Sampling | None, truncation: float) -> None:
+    if not truncation > 0:
+        raise InputError(f"--truncation {truncation:g}: is out of range; give a number above 0")
+    if sampler is not None:
+        raise InputError(f"--truncation {truncation:g}: cuts off the prior, not a sampler; leave one of them out")
+    if prior_law(model) != "normal":
+        raise InputError(
+            f"--truncation {truncation:g}: the model's prior is no N(0, I), whose latents could be cut off one by one; "
+            "leave it out"
+        )
 
 
 @torch.no_grad()

@@ -67,6 +67,13 @@ def seeded(seed: int, *words: int | str) -> Iterator[None]:
         torch.default_generator.set_state(state)
 
 
+def content_index(values: Tensor) -> Tensor:
+    """Numbers int64 (n,) that follow from the contents of rows, float32 (n, ...), whatever their place among others."""
+    bits = (values.flatten(1) + 0.0).contiguous().view(torch.int32).long()  # + 0.0: no negative zeros
+    places = torch.arange(1, bits.shape[1] + 1, device=bits.device) * _signed(_GAMMA)
+    return _mix(_mix(bits + places).sum(1))
+
+
 class Noise(NamedTuple):
     """The source of all randomness in one draw.
 

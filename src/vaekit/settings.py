@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from vaekit.config import choice, flags, leaf, set_flags
@@ -50,8 +51,20 @@ class Training:
     )
     device: Literal["auto", "cpu", "cuda"] = leaf("auto", "where to compute: auto, cpu or cuda")
     threads: int | None = leaf(None, "CPU threads (none: as many as there are cores)", ge=1, le=1024)
+    start_from: str | None = leaf(
+        None, "trained model whose weights to start from: a run, or a model file (none: random weights)"
+    )
+    freeze: Literal["none", "encoder", "decoder"] = leaf(
+        "none", "part of --start-from that stays as it is: none, encoder or decoder"
+    )
     seed: int = leaf(0, "everything random follows from it", ge=0, lt=2**63)
     tensorboard: bool = leaf(False, "log each epoch for TensorBoard too, into the run's folder tensorboard")
+
+    def settled(self) -> Training:
+        """The same for a run folder: where the model to start from is, from the root."""
+        if self.start_from is None:
+            return self
+        return replace(self, start_from=str(Path(self.start_from).expanduser().resolve()))
 
 
 @dataclass(frozen=True)

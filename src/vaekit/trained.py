@@ -6,28 +6,37 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vaekit import generation
+from vaekit.corruptions.table import Clean
+from vaekit.data.batches import Data
+from vaekit.data.folders import open_packed
 from vaekit.data.images import DataInfo, Images, pack
 from vaekit.data.loaded import Loaded
 from vaekit.data.sizing import Opening, Sizing
-from vaekit.data.sources import is_array
+from vaekit.data.sources import is_array, is_path
 from vaekit.data.sources import load as load_set
 from vaekit.errors import InputError, unknown
+from vaekit.files.archives import list_images
 from vaekit.files.decode import ENDINGS, Rule, UnreadableError, decode
+from vaekit.files.listing import natural
+from vaekit.files.packing import left_out
 from vaekit.models.table import Model
 from vaekit.networks.conditioning import UNKNOWN
 from vaekit.settings import Config
 from vaekit.storage import load_model
 
 Progress = Callable[[float], None]
+Reader = Callable[[Tensor, Tensor | None], Tensor]
 
 
-def _silent(fraction: float) -> None:
+def silent(fraction: float) -> None:
     """Tell nobody."""
 
 
@@ -58,20 +67,38 @@ class Trained:
     def latent_dim(self) -> int:
         return self.config.model.latent_dim
 
-    def batches(self, images: Images, size: int = 256, progress: Progress = _silent) -> Iterator[tuple[Tensor, Tensor]]:
+    @property
+    def data(self) -> Data:
+        """How batches of images are made for this model, without the corruption that it was trained to undo."""
+        return dataclasses.replace(self.config.data, corruption=Clean())
+
+    def check_same(self, what: str) -> None:
+        """Refuse a model that makes other images than it reads, where `what` needs one that knows the images themselves.
+
+        Raises:
+            InputError: for such a model.
+        """
+        if self.info.input_shape is not None or self.config.data.target is not None:
+            raise InputError(
+                f"the model makes other images than it reads; {what} takes one trained on the images alone"
+            )
+
+    def batches(self, images: Images, size: int = 256, progress: Progress = silent) -> Iterator[tuple[Tensor, Tensor]]:
         """What the encoder reads, (batch, channels, height, width) on the model's device, and the rows (batch,) it is of."""
         for rows in torch.arange(len(images)).split(size) if len(images) else ():
             given = images.input_unit(rows)
             yield (images.unit(rows) if given is None else given).to(self.device), rows
             progress((int(rows[-1]) + 1) / len(images))
 
-    def codes(self, images: Images, size: int = 256, progress: Progress = _silent) -> Tensor:
-        """Posterior means of images, (n, latent)."""
+    def each(self, images: Images, function: Reader, size: int = 256, progress: Progress = silent) -> Iterator[Tensor]:
+        """`function` of what the encoder reads (batch, ...) and of its condition, or None; batch by batch, on the CPU."""
         condition = self.condition(images)
-        parts = [
-            generation.encode(self.model, seen, None if condition is None else condition[rows]).cpu()
-            for seen, rows in self.batches(images, size, progress)
-        ]
+        for seen, rows in self.batches(images, size, progress):
+            yield function(seen, None if condition is None else condition[rows]).cpu()
+
+    def codes(self, images: Images, size: int = 256, progress: Progress = silent) -> Tensor:
+        """Posterior means of images, (n, latent)."""
+        parts = list(self.each(images, partial(generation.encode, self.model), size, progress))
         return torch.cat(parts) if parts else torch.empty(0, self.latent_dim)
 
     def images(self, codes: Tensor, condition: Tensor | None = None, size: int = 256) -> Tensor:
@@ -81,18 +108,15 @@ class Trained:
                 self.model,
                 codes[rows].to(self.device),
                 None if condition is None else condition[rows].to(self.device),
+                clip=not self.info.scales,
             ).cpu()
             for rows in torch.arange(len(codes)).split(size)
         ]
         return torch.cat(parts) if parts else torch.empty(0, *self.info.shape)
 
-    def reconstructed(self, images: Images, size: int = 256, progress: Progress = _silent) -> Tensor:
+    def reconstructed(self, images: Images, size: int = 256, progress: Progress = silent) -> Tensor:
         """Images through the posterior's mean and back, (n, channels, height, width) in [0, 1]."""
-        condition = self.condition(images)
-        parts = [
-            generation.reconstruct(self.model, seen, None if condition is None else condition[rows]).cpu()
-            for seen, rows in self.batches(images, size, progress)
-        ]
+        parts = list(self.each(images, partial(generation.reconstruct, self.model), size, progress))
         return torch.cat(parts) if parts else torch.empty(0, *self.info.shape)
 
     def condition(self, images: Images, named: str = "images") -> Tensor | None:
@@ -152,7 +176,9 @@ class Trained:
     def read(self, given: str | os.PathLike[str], folder: Path | None = None, flag: str = "--images") -> Own:
         """Own images brought to the shape that the model reads, by the rules of its training.
 
-        Class folders get the numbers that their names have in the model, where it reads labels.
+        Of a folder or an archive every image counts, whatever folders it lies in. The class of an image is the nearest
+        folder above it that has the name of one of the model's classes; for a model that reads no labels the top folders
+        are the classes, where they have other names. Files that cannot be read are left out, and a note says which.
 
         Args:
             given: an image file, a folder or archive of images, a ``.npy`` or ``.npz`` file, or the name of a data set.
@@ -166,20 +192,56 @@ class Trained:
         named = f"{flag} {text!r}"
         channels, height, width = self.info.seen_shape
         resize = self.config.data.sizing.resize
+        colour: Literal["grey", "rgb"] = "grey" if channels == 1 else "rgb"
         if path.suffix.lower()[1:] in ENDINGS and path.is_file():
             try:
                 pixels = decode(path.read_bytes(), Rule(height, width, 1 if channels == 1 else 3, resize))
             except UnreadableError as problem:
                 raise InputError(f"{named}: cannot be read, it is {problem}; give another image") from None
-            return Own(self.fitting(Images(torch.from_numpy(pixels.copy())[None]), named), [path.name], path.parent)
-        if is_array(text):
-            images = load_set(text, folder).train
-            return Own(self.fitting(images, named), [str(row) for row in range(len(images))], None)
-        side = height if height == width else None
-        loaded = load_set(text, folder, Opening(Sizing(side, resize=resize, colour="grey" if channels == 1 else "rgb")))
-        names = list(loaded.names) or [str(row) for row in range(len(loaded.train))]
-        root = path if path.is_dir() else None
-        return Own(self.fitting(self._renumbered(loaded, named), named), names, root)
+            labels, classes = self.labels_of([f"{path.resolve().parent.name}/{path.name}"], "")
+            images = Images(torch.from_numpy(pixels.copy())[None], labels)
+            return Own(self.fitting(images, named), [path.name], path.parent, classes)
+        opening = Opening(Sizing(height if height == width else None, resize=resize, colour=colour))
+        if is_array(text) or not is_path(text):
+            loaded = load_set(text, folder, Opening() if is_array(text) else opening)
+            names = list(loaded.names) or [str(row) for row in range(len(loaded.train))]
+            images = self.fitting(loaded.train if is_array(text) else self._renumbered(loaded, named), named)
+            known = self.info.class_names if self.model.num_classes is not None else loaded.class_names
+            return Own(images, names, None, () if images.labels is None else known)
+        packed = open_packed(path, opening)
+        if packed.skipped:
+            count = f"{len(packed.skipped):,} of {len(packed.names) + len(packed.skipped):,} files"
+            opening.note(f"{text}: {count} were left out: {left_out(packed.skipped)}")
+        names = list(packed.names)
+        if path.is_dir() and (wrapping := wrapped_in(path)):
+            names = [wrapping + name for name in names]
+        labels, classes = self.labels_of(names, named)
+        images = Images(packed.pixels, labels, None, packed.inputs, packed.rows)
+        return Own(self.fitting(images, named), names, path if path.is_dir() else None, classes)
+
+    def labels_of(self, names: Sequence[str], named: str) -> tuple[Tensor | None, tuple[str, ...]]:
+        """Labels (n,) of relative paths of images by the folders they lie in, and the classes' names; see `read`.
+
+        Args:
+            names: with slashes.
+            named: what the images are called in messages; nothing where a class need not be found.
+
+        Raises:
+            InputError: for a model that reads labels, when an image lies in folders, none of which is a class.
+        """
+        known = {name: number for number, name in enumerate(self.info.class_names)}
+        above = [name.split("/")[-2::-1] if "/" in name else [] for name in names]
+        found = [next((known[part] for part in parts if part in known), None) for parts in above]
+        if found and None not in found:
+            return torch.tensor(found), self.info.class_names
+        if not named or not all(above):
+            return None, ()
+        if self.model.num_classes is not None and known:
+            raise unknown(f"{named}: class", above[found.index(None)][-1], known)
+        tops = sorted({parts[-1] for parts in above}, key=natural)
+        if len(tops) < 2:
+            return None, ()
+        return torch.tensor([tops.index(parts[-1]) for parts in above]), tuple(tops)
 
     def _renumbered(self, loaded: Loaded, named: str) -> Images:
         images, known = loaded.train, self.info.class_names
@@ -192,6 +254,13 @@ class Trained:
         return dataclasses.replace(images, labels=numbers[images.labels])
 
 
+def wrapped_in(folder: Path) -> str:
+    """The folder or folders below `folder` that alone hold all its images, such as ``photos/``; listings leave them out."""
+    with list_images(folder) as listing:
+        entry = next(iter(listing.entries), None)
+        return "" if entry is None else os.path.relpath(entry.where, folder)[: -len(entry.name)]
+
+
 @dataclass(frozen=True)
 class Own:
     """Images that somebody gave to a trained model.
@@ -200,11 +269,22 @@ class Own:
         images: n of them, of the shape that the model reads.
         names: n file names within the folder or archive, or numbers.
         root: the folder that names are of; None where there is none.
+        classes: names of the labels, where the images have labels; else empty.
     """
 
     images: Images
     names: Sequence[str]
     root: Path | None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """The class of each image, (n,), by name or else by number; None where labels are not known."""
+        labels = self.images.labels
+        return None if labels is None else [self.class_name(label) for label in labels.tolist()]
+
+    def class_name(self, label: int) -> str:
+        return self.classes[label] if label < len(self.classes) else str(label)
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Trained:

@@ -206,6 +206,15 @@ class Parser(argparse.ArgumentParser):
         """Add the model, and where its data are."""
         self.add_argument("run", metavar="RUN", help="run folder, or a model.safetensors file")
 
+    def applied(self) -> None:
+        """Add the model, own images, where the run's data are, and where to compute."""
+        self.model()
+        self.add_argument(
+            "images", metavar="IMAGES", help="a file, folder or archive of images, .npy, .npz, or a data set's name"
+        )
+        self.one_of("--device", ("auto", "cpu", "cuda"), "auto", "where to compute")
+        self.data_dir()
+
     def data_dir(self) -> None:
         """Add ``--data-dir``."""
         self.add_argument(
@@ -230,10 +239,10 @@ class Parser(argparse.ArgumentParser):
         self.one_of("--device", ("auto", "cpu", "cuda"), "auto", "where to compute")
         self.data_dir()
 
-    def inputs(self, count: int, counted: str, film: str = "") -> None:
-        """Add the arguments of verbs that read images and write images; `film` says what a .gif would show."""
+    def inputs(self, count: int, counted: str, film: str = "", folder: bool = False) -> None:
+        """Add the arguments of verbs that read images and write images; for the last two see `out`."""
         self.model()
-        self.out(film)
+        self.out(film, folder)
         self.number("--count", count, counted)
         self.split()
         self.add_argument(
@@ -244,14 +253,15 @@ class Parser(argparse.ArgumentParser):
         self.data_dir()
         self.json("where the images are")
 
-    def out(self, film: str = "") -> None:
-        """Add ``--out`` for images; `film` says what a .gif would show."""
+    def out(self, film: str = "", folder: bool = False) -> None:
+        """Add ``--out`` for images; `film` says what a .gif would show, `folder` whether it may be one."""
         self.add_argument(
             "--out",
             metavar="FILE",
             required=True,
             help=f"file to write: .png, {f'.gif ({film}), ' if film else ''}"
-            "or .npy (an array: images, height, width, channels; from 0 to 1)",
+            "or .npy (an array: images, height, width, channels; from 0 to 1)"
+            + ("; or a folder, where --images is one: every image under its name, at its size" if folder else ""),
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,10 +16,14 @@ from torch import Tensor
 from vaekit.commands.arguments import Parser
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images
+from vaekit.data.loaded import SOURCES
+from vaekit.data.sizing import LiveLine
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 from vaekit.evaluation.restoration import as_target
 from vaekit.figures import image_grid
+from vaekit.files.decode import ENDINGS
+from vaekit.files.packing import left_out
 from vaekit.generation import attribute_values, class_index, reconstruct, sample
 from vaekit.models.table import Model
 from vaekit.noise import Noise
@@ -26,7 +32,7 @@ from vaekit.runs import write_atomically
 from vaekit.samplers.fitted import load_sampler
 from vaekit.settings import Config
 from vaekit.storage import load_model
-from vaekit.trained import Trained
+from vaekit.trained import Trained, load
 
 _TEMPERATURE = "factor of the latents: below 1 images are more typical and less varied"
 
@@ -51,6 +57,15 @@ def sample_verb(parser: Parser, words: list[str]) -> None:
         help="a density fitted to the codes by vaekit fit-sampler, in the prior's place [none: the prior]",
     )
     parser.number("--temperature", 1.0, _TEMPERATURE, least=0, most=100)
+    parser.number(
+        "--truncation",
+        10.0,
+        "largest distance of each latent from 0 in standard deviations: beyond it the prior is cut off; "
+        "the default cuts off nothing that would ever be drawn",
+        least=0.01,
+        most=10,
+    )
+    parser.set_defaults(truncation=None)
     parser.seed("seed of the samples: the same seed gives the same images, whatever --count")
     parser.json("where the images are")
     options = parser.read(words)
@@ -58,7 +73,8 @@ def sample_verb(parser: Parser, words: list[str]) -> None:
     model, _, info = load_model(options.run)
     condition = _asked_for(model, info, options.label, options.attributes)
     sampler = None if options.sampler is None else load_sampler(options.run, options.sampler)
-    write(sample(model, options.count, condition, options.seed, options.temperature, sampler), None)
+    settings = (options.seed, options.temperature, sampler, options.truncation)
+    write(sample(model, options.count, condition, *settings), None)
 
 
 def _asked_for(model: Model, info: DataInfo, label: str | None, attributes: str | None) -> Tensor | None:
@@ -91,8 +107,10 @@ def _asked_for(model: Model, info: DataInfo, label: str | None, attributes: str 
 
 
 def reconstruct_verb(parser: Parser, words: list[str]) -> None:
-    parser.inputs(16, "number of images; a picture shows each beside its reconstruction")
+    _restoring(parser, 16, "number of images; a picture shows each beside its reconstruction")
     options = parser.read(words)
+    if _into_folder(options):
+        return
     write = writer(options)
     model, config, info = load_model(options.run)
     inputs, targets, labels = inputs_of(options, config, info, model)
@@ -105,7 +123,7 @@ def reconstruct_verb(parser: Parser, words: list[str]) -> None:
 
 
 def denoise_verb(parser: Parser, words: list[str]) -> None:
-    parser.inputs(15, "number of images; a picture shows each as corrupted, restored and clean")
+    _restoring(parser, 15, "number of images; a picture shows each as corrupted, restored and clean")
     parser.add_argument(
         "--table",
         action="store_true",
@@ -126,6 +144,8 @@ def denoise_verb(parser: Parser, words: list[str]) -> None:
     for flag, value in (("--corruptions", options.corruptions), ("--limit", options.limit)):
         if value is not None:
             raise InputError(f"{flag} {value}: is for the table of restorations; add --table")
+    if _into_folder(options):
+        return
     write = writer(options)
     model, config, info = load_model(options.run)
     if options.images is None and not config.data.restores:
@@ -140,6 +160,53 @@ def denoise_verb(parser: Parser, words: list[str]) -> None:
     else:
         rows = [as_target(inputs, restored.shape), restored] + ([] if options.images else [targets])
         write(torch.stack(rows, 1).flatten(0, 1), len(rows) * min(5, len(restored)))
+
+
+def _restoring(parser: Parser, count: int, counted: str) -> None:
+    """Add what both verbs take, own folders with them."""
+    parser.inputs(count, f"{counted}; of a folder, all", folder=True)
+    parser.set_defaults(count=None, default_count=count)
+    parser.add_argument(
+        "--tiles",
+        action="store_true",
+        help="into a folder: cut images larger than the model's into overlapping tiles [bring them to its size and back]",
+    )
+
+
+def _holds_files(images: str) -> bool:
+    """Whether images are given as a folder or an archive of files, or as a path that is missing."""
+    path = Path(images).expanduser()
+    if not path.exists() and images not in SOURCES:
+        return True
+    return path.is_dir() or (
+        path.is_file()
+        and not is_array(images)
+        and path.suffix.lower() != ".npz"
+        and path.suffix.lower()[1:] not in ENDINGS
+    )
+
+
+def _into_folder(options: Any) -> bool:
+    """Restore a folder into a folder, where that is asked for; else make the count ready for a picture."""
+    limit, options.count = options.count, options.count or options.default_count
+    folders = options.images is not None and _holds_files(options.images)
+    if not folders or Path(options.out).suffix:
+        if options.tiles:
+            raise InputError("--tiles: is for folders; give --images DIR and --out DIR")
+        return False
+    from vaekit.applied.restored import restore_folder
+
+    trained = load(options.run)
+    live = partial(LiveLine(), "restoring")
+    record = restore_folder(trained, options.images, options.out, options.tiles, limit, progress=live)
+    if record["left_out"]:
+        count = len(record["left_out"])
+        print(f"vaekit: note: {count:,} files were left out: {left_out(record['left_out'])}", file=sys.stderr)
+    if options.json:
+        print_json(record)
+    else:
+        print(record["folder"])
+    return True
 
 
 def _restoration_table(options: Any) -> None:

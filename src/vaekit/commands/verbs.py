@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -10,19 +9,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vaekit.commands.applied import anomaly_verb, augment_verb, embed_verb, impute_verb, morph_verb
 from vaekit.commands.arguments import Parser
 from vaekit.commands.compare import compare_verb
 from vaekit.commands.console import KINDS, evaluation_text, list_kinds, listing, listing_text, progress, train_help
 from vaekit.commands.data import inspect_verb
 from vaekit.commands.doctor import doctor_verb, tell
 from vaekit.commands.embeddings import embeddings_verb
+from vaekit.commands.explore import explore_verb
+from vaekit.commands.export import export_verb
+from vaekit.commands.hub import pull_verb, push_verb
 from vaekit.commands.images import denoise_verb, reconstruct_verb, sample_verb
+from vaekit.commands.keras import import_keras_verb
 from vaekit.commands.samplers import fit_sampler_verb
 from vaekit.commands.walks import interpolate_verb, traverse_verb
 from vaekit.config import every_flag, set_flags
 from vaekit.doctor.examine import examine
 from vaekit.errors import InputError, RunError, unknown
 from vaekit.evaluation.evaluate import DEFAULT_SAMPLES, evaluate
+from vaekit.export.card import measured
 from vaekit.figures import make_figures
 from vaekit.records import print_json, to_json
 from vaekit.report.page import write_report
@@ -31,15 +36,25 @@ from vaekit.settings import PRESETS, Config, preset
 from vaekit.training.train import resume, train
 
 __all__ = [
+    "anomaly_verb",
+    "augment_verb",
     "compare_verb",
     "denoise_verb",
     "doctor_verb",
+    "embed_verb",
     "embeddings_verb",
     "evaluate_verb",
+    "explore_verb",
+    "export_verb",
     "fit_sampler_verb",
+    "import_keras_verb",
+    "impute_verb",
     "inspect_verb",
     "interpolate_verb",
     "list_verb",
+    "morph_verb",
+    "pull_verb",
+    "push_verb",
     "reconstruct_verb",
     "report_verb",
     "resume_verb",
@@ -108,7 +123,7 @@ def _finish(run: Run, options: Any) -> None:
     found = examine(run, options.data_dir)
     tell(found, run)
     if not options.no_report:
-        write_report(run, _evaluation(run), make_figures(run, options.data_dir), found)
+        write_report(run, measured(run.path), make_figures(run, options.data_dir), found)
         print(f"report: {run.report}", file=sys.stderr)
     print(f"next:   vaekit evaluate {run.path}", file=sys.stderr)
     if options.json:
@@ -185,22 +200,12 @@ def evaluate_verb(parser: Parser, words: list[str]) -> None:
         print(evaluation_text(options.run, record))
 
 
-def _evaluation(run: Run) -> dict[str, Any] | None:
-    """What `vaekit evaluate` last found on the test images, if anything."""
-    file = run.path / "evaluation-test.json"
-    try:
-        found = json.loads(file.read_text()) if file.exists() else None
-    except ValueError:
-        raise InputError(f"{file}: is damaged; remove it, or run vaekit evaluate {run.path} again") from None
-    return found
-
-
 def report_verb(parser: Parser, words: list[str]) -> None:
     parser.run()
     parser.json("where the report is")
     options = parser.read(words)
     run = Run(options.run)
-    report = write_report(run, _evaluation(run), make_figures(run, options.data_dir), examine(run, options.data_dir))
+    report = write_report(run, measured(run.path), make_figures(run, options.data_dir), examine(run, options.data_dir))
     if options.json:
         print_json({"report": str(report)})
     else:

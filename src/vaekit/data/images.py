@@ -19,7 +19,8 @@ class Images:
     """A set of n images.
 
     Attributes:
-        pixels: (n, height, width, channels), uint8 0 to 255, or float32 in [0, 1]; with `rows`, those of a larger set.
+        pixels: (n, height, width, channels), uint8 0 to 255, or float32 in [0, 1]; with `rows`, those of a larger set. Rows
+            of a table of any numbers are images of height 1 (see `DataInfo.locations`).
         labels: int64 (n,), or None.
         attributes: float32 (n, k), NaN where unknown, or None.
         inputs: like `pixels`, perhaps of another size: what the encoder reads in place of the image itself; or None.
@@ -122,6 +123,8 @@ class DataInfo:
         attribute_names: one for each column of the attributes; empty without.
         attribute_means: their means over the training images.
         attribute_scales: their standard deviations; 1 where one does not vary.
+        locations: of a table, what was subtracted from each of its columns; empty for images.
+        scales: by what the columns were divided then; pixels and densities are those of (value - location) / scale.
     """
 
     name: str
@@ -135,6 +138,8 @@ class DataInfo:
     attribute_names: tuple[str, ...] = ()
     attribute_means: tuple[float, ...] = ()
     attribute_scales: tuple[float, ...] = ()
+    locations: tuple[float, ...] = ()
+    scales: tuple[float, ...] = ()
 
     @property
     def seen_shape(self) -> tuple[int, int, int]:
@@ -172,10 +177,11 @@ class Splits:
         return images
 
 
-def pack(array: np.ndarray, labels: np.ndarray | None, name: str) -> Images:
+def pack(array: np.ndarray, labels: np.ndarray | None, name: str, white: int | None = None) -> Images:
     """Checked `Images` from an array (n, height, width) or (n, height, width, channels).
 
-    Whole numbers must lie in 0 to 255, fractions in 0 to 1; of whole numbers that are all 0 or 1, 1 is white.
+    Whole numbers must lie in 0 to 255, fractions in 0 to 1. Of whole numbers `white` says which is white, 1 or 255; None
+    takes 1 where all are 0 or 1.
 
     Raises:
         InputError: naming what is wrong and where.
@@ -191,10 +197,13 @@ def pack(array: np.ndarray, labels: np.ndarray | None, name: str) -> Images:
     if array.dtype == bool:
         array = array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind in "ui":
-        if array.min() < 0 or array.max() > 255:
-            raise InputError(f"{name}: values from {array.min()} to {array.max()} are out of range; give 0 to 255")
+        if array.min() < 0 or array.max() > (white or 255):
+            raise InputError(
+                f"{name}: values from {array.min()} to {array.max()} are out of range; give 0 to {white or 255}"
+            )
         # black and white as 0 and 1, as published binary sets have it, or grey values from 0 to 255
-        array = array.astype(np.uint8) * np.uint8(255) if array.max() == 1 else array.astype(np.uint8, copy=False)
+        white = white or (1 if array.max() == 1 else 255)
+        array = array.astype(np.uint8) * np.uint8(255) if white == 1 else array.astype(np.uint8, copy=False)
     elif array.dtype.kind == "f":
         if not np.isfinite(array).all():
             where = int(np.argwhere(~np.isfinite(array))[0][0])

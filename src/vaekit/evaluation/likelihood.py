@@ -68,6 +68,7 @@ def estimate(
     seed: int = 0,
     decodes_at_once: int = 1000,
     progress: Callable[[float], None] = lambda fraction: None,
+    index: Tensor | None = None,
 ) -> Estimate:
     """Estimate bounds for every image.
 
@@ -81,6 +82,7 @@ def estimate(
         seed: of the noise.
         decodes_at_once: images times samples held in memory at once.
         progress: called with the fraction done.
+        index: int64 (n,), the number i of each image as its noise knows it; None: its position.
     """
     device = images.pixels.device
     key = torch.tensor(seed_key(seed, "evaluate"), device=device)
@@ -88,18 +90,19 @@ def estimate(
     per_batch = max(1, decodes_at_once // chunk)
     parts: list[tuple[Tensor | None, ...]] = []
     stochastic = True
-    for index in torch.arange(len(images), device=device).split(per_batch):
-        batch = data.batch(images, index, Noise(key, index))
-        distortion = rate = torch.zeros(len(index), dtype=torch.float64, device=device)
+    for rows in torch.arange(len(images), device=device).split(per_batch):
+        numbers = rows if index is None else index[rows]
+        batch = data.batch(images, rows, Noise(key, numbers))
+        distortion = rate = torch.zeros(len(rows), dtype=torch.float64, device=device)
         weights, bound, codes = _Weights(), True, None
         for first in range(0, num_samples, chunk):
             count = min(chunk, num_samples - first)
-            draw = model.draw(batch, (count,), Noise(key, index, first))
+            draw = model.draw(batch, (count,), Noise(key, numbers, first))
             distortion = distortion + draw.distortion.double().sum(0)
             bound = draw.log_w is not None
             if draw.log_w is not None and draw.rate is not None:
                 weights.add(draw.log_w.double())
-                rate = rate + draw.rate.double().expand(count, len(index)).sum(0)
+                rate = rate + draw.rate.double().expand(count, len(rows)).sum(0)
             if codes is None:
                 codes = _codes(draw)
                 stochastic = all(mean_of(latent.posterior) is not None for latent in draw.latents)
@@ -108,7 +111,7 @@ def estimate(
             log_p = weights.sum - math.log(num_samples)
             effective = (2.0 * weights.sum - weights.squares).exp()
         parts.append((distortion / num_samples, rate / num_samples if bound else None, log_p, effective, codes))
-        progress((int(index[-1]) + 1) / len(images))
+        progress((int(rows[-1]) + 1) / len(images))
     columns = [_join(column) for column in zip(*parts, strict=True)]
     distortions, rates, log_ps, effectives, all_codes = columns
     assert distortions is not None

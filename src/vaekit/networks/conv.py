@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vaekit.config import leaf
 from vaekit.networks.convolution import Conv2d, ConvTranspose2d, relu_
@@ -16,6 +18,7 @@ from vaekit.networks.normalization import NORMALIZATION_HELP, Normalization, nor
 from vaekit.networks.table import NETWORKS, Shape
 
 _KERNEL, _STRIDE, _PADDING = 3, 2, 1
+Padding = Literal["around", "after"]
 
 
 def halved(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
@@ -35,18 +38,58 @@ def extra(low: tuple[int, int], high: tuple[int, int]) -> tuple[int, int]:
     return (high[0] - (2 * low[0] - 1), high[1] - (2 * low[1] - 1))
 
 
+class PaddedAfter(Conv2d):
+    """A 3x3 convolution of stride 2 that pads even sizes after their last row and column alone, as Keras' "same" does."""
+
+    def __init__(self, num_in: int, num_out: int, size: tuple[int, int], **more: Any):
+        below, right = (1 - length % 2 for length in size)
+        super().__init__(num_in, num_out, _KERNEL, _STRIDE, (1 - below, 1 - right), **more)
+        self.after = (0, right, 0, below)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(F.pad(input, self.after))
+
+
+class CroppedAfter(ConvTranspose2d):
+    """The transposed convolution of `PaddedAfter`, to images of a size (height, width)."""
+
+    def __init__(self, num_in: int, num_out: int, size: tuple[int, int], **more: Any):
+        super().__init__(num_in, num_out, _KERNEL, _STRIDE, (size[0] % 2, size[1] % 2), **more)
+        self.size = size
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        height, width = self.size
+        return super().forward(input, output_size)[..., :height, :width]
+
+
+def _down(padding: Padding, num_in: int, num_out: int, size: tuple[int, int], **more: Any) -> Conv2d:
+    """Half an image of a size (height, width)."""
+    if padding == "after":
+        return PaddedAfter(num_in, num_out, size, **more)
+    return Conv2d(num_in, num_out, _KERNEL, _STRIDE, _PADDING, **more)
+
+
+def _up(padding: Padding, num_in: int, num_out: int, size: tuple[int, int], **more: Any) -> ConvTranspose2d:
+    """Double an image, to a size (height, width)."""
+    if padding == "after":
+        return CroppedAfter(num_in, num_out, size, **more)
+    low = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    return ConvTranspose2d(num_in, num_out, _KERNEL, _STRIDE, _PADDING, output_padding=extra(low, size), **more)
+
+
 def _layers(
-    convolution: type[Conv2d | ConvTranspose2d],
+    make: Callable[..., Conv2d | ConvTranspose2d],
     num_in: int,
     num_out: int,
+    size: tuple[int, int],
     activation: Activation,
     normalization: Normalization,
-    **more: Any,
+    padding: Padding,
 ) -> list[nn.Module]:
     """A strided convolution, its normalization, which makes a bias needless, and the activation; a ReLU comes fused."""
     norm = normalized(normalization, num_out)
     fused = activation == "relu" and not norm
-    layer = convolution(num_in, num_out, _KERNEL, _STRIDE, _PADDING, bias=not norm, relu=fused, **more)
+    layer = make(padding, num_in, num_out, size, bias=not norm, relu=fused)
     return [initialize(layer), *norm, *([] if fused else [ACTIVATIONS[activation]()])]
 
 
@@ -61,19 +104,19 @@ class ConvEncoder(nn.Module):
         dense: int,
         activation: Activation = "relu",
         normalization: Normalization = "none",
+        padding: Padding = "around",
     ):
         super().__init__()
         self.num_features = dense
-        widths = (shape[0], *channels)
+        widths, sizes = (shape[0], *channels), halved(shape[1:], len(channels))
         self.convolutions = nn.Sequential(
             *(
                 layer
-                for num_in, num_out in pairwise(widths)
-                for layer in _layers(Conv2d, num_in, num_out, activation, normalization)
+                for (num_in, num_out), size in zip(pairwise(widths), sizes[:-1], strict=True)
+                for layer in _layers(_down, num_in, num_out, size, activation, normalization, padding)
             )
         )
-        smallest = halved(shape[1:], len(channels))[-1]
-        self.dense = linear(channels[-1] * math.prod(smallest) + num_condition, dense)
+        self.dense = linear(channels[-1] * math.prod(sizes[-1]) + num_condition, dense)
         self.activation = relu_ if activation == "relu" else ACTIVATIONS[activation]()
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -100,6 +143,7 @@ class ConvDecoder(nn.Module):
         channels: tuple[int, ...],
         activation: Activation = "relu",
         normalization: Normalization = "none",
+        padding: Padding = "around",
     ):
         super().__init__()
         sizes = halved(shape[1:], len(channels))[::-1]
@@ -107,9 +151,8 @@ class ConvDecoder(nn.Module):
         self.dense = linear(num_latents + num_condition, math.prod(self.smallest))
         widths = (channels[-1], *channels[::-1])
         layers: list[nn.Module] = []
-        for level, (num_in, num_out) in enumerate(pairwise(widths)):
-            more = extra(sizes[level], sizes[level + 1])
-            layers += _layers(ConvTranspose2d, num_in, num_out, activation, normalization, output_padding=more)
+        for (num_in, num_out), size in zip(pairwise(widths), sizes[1:], strict=True):
+            layers += _layers(_up, num_in, num_out, size, activation, normalization, padding)
         layers.append(initialize(Conv2d(channels[0], shape[0], _KERNEL, 1, _PADDING)))
         self.convolutions = nn.Sequential(*layers)
         self.activation = relu_ if activation == "relu" else ACTIVATIONS[activation]()
@@ -128,10 +171,17 @@ class Conv:
     dense: int = leaf(128, "units of the dense layer after the convolutions", ge=1, le=65536)
     normalization: Normalization = leaf("none", NORMALIZATION_HELP)
     activation: Activation = leaf("relu", ACTIVATION_HELP)
+    padding: Padding = leaf(
+        "around", "zeros beside images of even size: around them, or after their last row and column, as Keras has them"
+    )
     low_precision = True
 
     def encoder(self, shape: Shape, num_condition: int) -> nn.Module:
-        return ConvEncoder(shape, num_condition, self.channels, self.dense, self.activation, self.normalization)
+        return ConvEncoder(
+            shape, num_condition, self.channels, self.dense, self.activation, self.normalization, self.padding
+        )
 
     def decoder(self, shape: Shape, num_condition: int, num_latents: int) -> nn.Module:
-        return ConvDecoder(shape, num_condition, num_latents, self.channels, self.activation, self.normalization)
+        return ConvDecoder(
+            shape, num_condition, num_latents, self.channels, self.activation, self.normalization, self.padding
+        )

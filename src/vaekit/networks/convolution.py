@@ -128,6 +128,7 @@ def _fast_dtype(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> torch.dtype
     """The type to compute in, or None where only torch's own convolution will do."""
     if (
         x.device.type != "cpu"
+        or torch.compiler.is_compiling()  # first: a number of images that is exported as any must not be compared
         or x.dim() != 4
         or x.numel() < _NUMBERS
         or x.shape[1] != layer.in_channels
@@ -139,7 +140,6 @@ def _fast_dtype(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> torch.dtype
         or type(layer.weight) not in (Tensor, nn.Parameter)
         or layer.weight.device != x.device
         or _again.get()
-        or torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0  # fake tensors, counters of operations, tracers
         or torch._C._are_functorch_transforms_active()

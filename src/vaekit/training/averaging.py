@@ -31,6 +31,12 @@ class Average:
         self.tensors = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     @torch.no_grad()
+    def begin(self) -> None:
+        """Make the average the present weights."""
+        for name, weight in self.weights.items():
+            self.tensors[name].copy_(weight)
+
+    @torch.no_grad()
     def update(self, step: Tensor) -> None:
         """Move towards the present weights; `step` is an int64 tensor without axes, the number of earlier updates.
 

@@ -61,6 +61,20 @@ def save_checkpoint(
     write_tensors(path, tensors, {"progress": plain})
 
 
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def restore(tensors: Mapping[str, Tensor], players: Mapping[str, nn.Module], optimizers: Optimizers) -> None:
+    """Copy a checkpoint's weights and moments into players and optimizers.
+
+    They are copied into tensors that exist, so that they keep the strides they are trained with.
+    """
+    for name, module in players.items():
+        module.load_state_dict(_below(tensors, f"player/{name}/"))
+    optimizers.load(_below(tensors, "optimizer/"))
+
+
 def load_checkpoint(
     path: Path,
     players: Mapping[str, nn.Module],
@@ -68,23 +82,14 @@ def load_checkpoint(
     device: torch.device,
     averages: Mapping[str, Tensor] | None = None,
 ) -> tuple[Progress, dict[str, Tensor] | None]:
-    """Restore players, optimizers and averages in place; returns the progress and the best weights so far.
-
-    Weights, moments and averages are copied into tensors that exist, so that they keep the strides they are trained with.
-    """
+    """Restore players, optimizers and averages in place (see `restore`); returns progress and the best weights so far."""
     tensors, about = read_tensors(path, "checkpoint")
-
-    def below(prefix: str) -> dict[str, Tensor]:
-        return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-
     try:
-        for name, module in players.items():
-            module.load_state_dict(below(f"player/{name}/"))
-        optimizers.load(below("optimizer/"))
+        restore(tensors, players, optimizers)
         for name, average in (averages or {}).items():
             average.copy_(tensors[f"average/{name}"])
-        sums = {name: value.to(device) for name, value in below("sum/").items()}
-        return Progress(**about["progress"], sums=sums), below("best/") or None
+        sums = {name: value.to(device) for name, value in _below(tensors, "sum/").items()}
+        return Progress(**about["progress"], sums=sums), _below(tensors, "best/") or None
     except (KeyError, TypeError, RuntimeError):
         raise InputError(
             f"{path}: the checkpoint does not fit the run's config.json; restore both or train anew"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vaekit.config import check, replace, settled
 from vaekit.data.download import data_folder
@@ -27,6 +29,7 @@ from vaekit.storage import save_model
 from vaekit.training.engine import prepare, resolve
 from vaekit.training.processes import Processes
 from vaekit.training.reporting import EpochLines, Observer, Several, TensorBoard, check_tensorboard
+from vaekit.training.starting import begin, freeze
 from vaekit.training.trainer import Trainer, check_trainable, seeded_players
 
 
@@ -65,15 +68,62 @@ def train(
     [1, 2]
     """
     check_new(Path(out))
-    config = configure(preset, **given) if config is None else config
+    config = _checked(configure(preset, **given) if config is None else config)
+    return _begin(out, config, load_splits(config.data, data_folder(data_dir)), observer, _tell, None)
+
+
+def train_on(
+    splits: Splits,
+    config: Config,
+    out: str | os.PathLike[str],
+    *,
+    observer: Observer | None = None,
+    note: Callable[[str], None] | None = None,
+    start: Mapping[str, Tensor] | None = None,
+) -> Run:
+    """Train a model on images in memory into a new run folder; the folder holds no images, so it cannot be resumed.
+
+    Args:
+        splits: the images, with their description.
+        config: whose data settings make the batches.
+        out: the folder, made if need be.
+        observer: as for `train`.
+        note: is told what works but misleads; None prints it to standard error.
+        start: weights and moments to start from, as a checkpoint names them; None starts from the seed.
+
+    Raises:
+        InputError: when something given is wrong; nothing was written.
+        RunError: when training failed midway.
+    """
+    check_new(Path(out))
+    return _begin(out, _checked(config), splits, observer, note or _tell, start)
+
+
+def _tell(sentence: str) -> None:
+    print(f"vaekit: note: {sentence}", file=sys.stderr)
+
+
+def _checked(config: Config) -> Config:
+    """The configuration for a new run, before its data are read."""
     check(config)
     config.check_combination()
-    config = settled(config)
-    check_tensorboard(config.training)
-    splits = load_splits(config.data, data_folder(data_dir))
+    done: Config = settled(config)
+    check_tensorboard(done.training)
+    return done
+
+
+def _begin(
+    out: str | os.PathLike[str],
+    config: Config,
+    splits: Splits,
+    observer: Observer | None,
+    note: Callable[[str], None],
+    start: Mapping[str, Tensor] | None,
+) -> Run:
+    """Check everything, make the run folder, train."""
     advice = check_fit(config, splits.info)
     model = seeded_model(config, splits.info)
-    model.begin()
+    advice = [*advice, *begin(model, config.training)]
     resolved = resolve(config.training, model)
     processes = Processes(prepare(resolved))
     check_trainable(config, model, splits, processes)
@@ -82,9 +132,9 @@ def train(
     if processes.first:
         Run.create(out, *_anchored(config, splits.info), resolved)
         for sentence in advice:
-            print(f"vaekit: note: {sentence}", file=sys.stderr)
+            note(sentence)
     processes.wait()
-    return _fit(Run(out), splits, processes, observer)
+    return _fit(Run(out), splits, processes, observer, start)
 
 
 def resume(
@@ -128,26 +178,37 @@ def _anchored(config: Config, info: DataInfo) -> tuple[Config, DataInfo]:
     return replace(config, ("data", "data"), path), dataclasses.replace(info, name=path)
 
 
-def _fit(run: Run, splits: Splits, processes: Processes, observer: Observer | None) -> Run:
+def _fit(
+    run: Run,
+    splits: Splits,
+    processes: Processes,
+    observer: Observer | None,
+    start: Mapping[str, Tensor] | None = None,
+) -> Run:
     if not processes.first:
-        _train(run, splits, processes, observer)
+        _train(run, splits, processes, observer, start)
         return run
     with run.locked():
         run.clean()
-        _train(run, splits, processes, observer)
+        _train(run, splits, processes, observer, start)
     return run
 
 
-def _train(run: Run, splits: Splits, processes: Processes, observer: Observer | None) -> None:
+def _train(
+    run: Run, splits: Splits, processes: Processes, observer: Observer | None, start: Mapping[str, Tensor] | None
+) -> None:
     device = torch.device("cpu") if run.resolved.device == "cpu" else torch.device("cuda", torch.cuda.current_device())
     model = seeded_model(run.config, splits.info)
     if not run.checkpoint.exists():
-        model.begin()
+        begin(model, run.config.training)
+    freeze(model, run.config.training)
     told: Observer = observer or Several(EpochLines(), Attendant(run))
     with ExitStack() as stack:
         if run.config.training.tensorboard and processes.first:
             told = Several(told, stack.enter_context(closing(TensorBoard(run))))
         trainer = Trainer(run, splits, model, processes, device, told)
+        if start is not None:
+            trainer.begin_from(start)
         try:
             trainer.fit()
         except DivergedError as failure:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vaekit.data.batches import Order
 from vaekit.data.images import Images, Splits
-from vaekit.errors import DivergedError, InputError, RunError
+from vaekit.errors import DivergedError, InputError, StoppedError
 from vaekit.latents.table import PRIORS
 from vaekit.models.table import PROVIDES, Model
 from vaekit.networks.layers import on_device
@@ -23,7 +23,7 @@ from vaekit.objectives.table import MODEL, OBJECTIVES, trains_prior
 from vaekit.runs import Run
 from vaekit.settings import Config
 from vaekit.training.averaging import Average
-from vaekit.training.checkpoints import Progress, load_checkpoint, save_checkpoint
+from vaekit.training.checkpoints import Progress, load_checkpoint, restore, save_checkpoint
 from vaekit.training.engine import runner
 from vaekit.training.feed import feed
 from vaekit.training.optimization import Optimizers, learning_rate
@@ -168,6 +168,16 @@ class Trainer:
         if self.processes.first and self.run.metrics() != self.progress.records:
             self.run.write_metrics(self.progress.records)  # the checkpoint is the authority
 
+    def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the players and the optimizers' moments in the tensors of another training's checkpoint.
+
+        Players that are not among them stay as they are; averaged weights begin as the weights are now.
+        """
+        known = {name.split("/")[1] for name in tensors if name.startswith("player/")}
+        restore(tensors, {name: module for name, module in self.players.items() if name in known}, self.optimizers)
+        if self.average:
+            self.average.begin()
+
     def _body(self, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]) -> None:
         """One whole step: draw, losses, gradients, optimizers, sums for the log."""
         result = self.module(self.feed.images, index, key, step, hyper)
@@ -190,8 +200,9 @@ class Trainer:
         """Train to the end, or to early stopping.
 
         Raises:
-            RunError: when a loss is not finite, with the last checkpoint intact; or when the process was asked to stop by an
-            interrupt or a termination signal, with a checkpoint of that very step.
+            DivergedError: when a loss is not finite, with the last checkpoint intact.
+            StoppedError: when the process was asked to stop by an interrupt or a termination signal, with a checkpoint of
+                that very step.
         """
         self.module.train()
         with asked_to_stop() as stop, closing(self.feed):
@@ -200,7 +211,7 @@ class Trainer:
                 if not self.progress.finished and self._agree(stop.is_set()):
                     self._look()
                     self.save()
-                    raise RunError(f"stopped at step {self.progress.step}; continue: vaekit resume {self.run.path}")
+                    raise StoppedError(f"stopped at step {self.progress.step}; continue: vaekit resume {self.run.path}")
 
     def _agree(self, asked: bool) -> bool:
         """Whether any process was asked to stop; on several GPUs looked at now and then, since looking waits."""

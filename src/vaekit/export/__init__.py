@@ -1,0 +1,1 @@
+"""Trained models for other programs: ONNX, torch.export, safetensors; the Hugging Face Hub; weights from Keras."""

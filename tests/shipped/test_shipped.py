@@ -1,0 +1,60 @@
+"""Models that come along: loaded by name, offline, with the numbers that the index states."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vaekit
+import vaekit.shipped
+from vaekit.errors import InputError
+from vaekit.shipped import find, shipped
+from vaekit.shipped.make import RECIPES
+
+NAMES = sorted(shipped())
+
+
+def test_every_recipe_was_made_and_nothing_else_lies_there() -> None:
+    folder = Path(vaekit.shipped.__file__).parent
+    assert NAMES == sorted(RECIPES) == sorted(file.stem for file in folder.glob("*.safetensors"))
+    for name, each in shipped().items():
+        assert each.recipe == RECIPES[name].command()
+        assert each.licence
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_loads_in_one_line_and_decodes(name: str) -> None:
+    trained = vaekit.load(name)
+    labels = None if trained.model.num_classes is None else np.arange(10)
+    images = trained.pack(np.zeros((10, *trained.info.seen_shape[1:]), np.uint8), labels)
+    codes = trained.codes(images)
+    assert np.isfinite(codes.numpy()).all()
+    assert vaekit.sample(trained.model, 10).std() > 0.1
+    assert find(name).stat().st_size < 1_000_000  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("digits") or os.environ.get("VAEKIT_DATA")])
+def test_its_numbers_are_those_stated(name: str) -> None:
+    stated = shipped()[name].numbers
+    found = vaekit.evaluate(name, num_importance_samples=2, limit=100)
+    # of 100 images in place of all: within four standard errors of their mean
+    assert abs(found["elbo_nats"] - stated["elbo_nats"]) < 4 * found["standard_error_nats"] + 1.0
+
+
+def test_a_file_that_is_another_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text(Path(vaekit.shipped.__file__).with_name("index.json").read_text())
+    (tmp_path / f"{NAMES[0]}.safetensors").write_bytes(b"something else")
+    monkeypatch.setattr(vaekit.shipped, "files", lambda name: tmp_path)
+    with pytest.raises(InputError, match="is not the one released; install vaekit again"):
+        find(NAMES[0])
+    with pytest.raises(InputError, match="is missing; install vaekit again"):
+        find(NAMES[1])
+
+
+def test_a_name_that_is_none_is_told_from_a_path() -> None:
+    assert find("runs/mine") is None
+    with pytest.raises(InputError, match="there is no model"):
+        vaekit.load("runs/mine")
