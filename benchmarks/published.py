@@ -92,6 +92,7 @@ def settings_of(
         "decay": decay,
         **({"decay_stages": stages} if decay == "stages" else {}),
         "adam_epsilon": 1e-4,
+        "output_bias": "mean",  # as in the authors' code
         "seed": seed,
         "threads": threads,
         "device": device,

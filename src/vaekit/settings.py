@@ -54,6 +54,10 @@ class Training:
     start_from: str | None = leaf(
         None, "trained model whose weights to start from: a run, or a model file (none: random weights)"
     )
+    output_bias: Literal["zero", "mean"] = leaf(
+        "zero",
+        "what the decoder shows before it has learned: zero, or mean (the mean training image; Burda et al. 2016)",
+    )
     freeze: Literal["none", "encoder", "decoder"] = leaf(
         "none", "part of --start-from that stays as it is: none, encoder or decoder"
     )

@@ -11,10 +11,13 @@ import torch
 
 import vaekit
 from helpers_run import interrupted_at
+from vaekit.data.batches import Data
+from vaekit.data.splits import load_splits
 from vaekit.errors import InputError, RunError
 from vaekit.runs import Run
+from vaekit.settings import configure
 from vaekit.training.reporting import Silent
-from vaekit.training.starting import take_weights
+from vaekit.training.starting import begin, take_weights
 from vaekit.training.train import resume, seeded_model, train
 
 SMALL: dict[str, Any] = {
@@ -111,3 +114,30 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(first: Run, tmp
         with pytest.raises(InputError, match=sentence):
             train(out, "conv", epochs=1, **{**SMALL, "start_from": str(first.path), **given})
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("preset", "given"),
+    [("mlp", {}), ("conv", {"channels": "4,8", "dense": 8}), ("mlp", {"likelihood": "optimal-gaussian"})],
+)
+def test_a_decoder_may_begin_at_the_mean_image(preset: str, given: dict[str, Any]) -> None:
+    splits = load_splits(Data(data="digits"), None)
+    shown = {}
+    for bias in ("zero", "mean"):
+        config = configure(preset, data="digits", latent_dim=3, output_bias=bias, **given)
+        model = seeded_model(config, splits.info)
+        begin(model, config, splits.train)
+        shown[bias] = model.decode(torch.zeros(1, 3)).mean[0, 0].detach()
+    mean = splits.train.unit().mean((0, 1))
+    if preset == "mlp":  # hidden units without bias are 0 where the code is, so the bias alone is seen
+        wanted = mean.clamp(0.001, 0.999) if not given else mean
+        torch.testing.assert_close(shown["mean"], wanted, atol=1e-5, rtol=1e-4)
+    else:
+        torch.testing.assert_close(shown["mean"].mean(), mean.mean(), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(shown["zero"], shown["mean"], atol=0.05)
+
+
+def test_an_output_that_has_no_mean_in_closed_form_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--output-bias mean: is not known for likelihood 'discretized-logistic'"):
+        train(tmp_path / "run", "mlp", likelihood="discretized-logistic", output_bias="mean", data="digits")
+    assert not (tmp_path / "run").exists()

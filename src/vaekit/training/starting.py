@@ -6,18 +6,27 @@ from collections.abc import Iterable
 
 import torch
 
+from vaekit.data.images import Images
 from vaekit.errors import InputError
 from vaekit.models.table import Model
-from vaekit.settings import Training
+from vaekit.probability.likelihoods import LIKELIHOODS, Bernoulli, Likelihood
+from vaekit.settings import Config, Training
 from vaekit.storage import load_model
 
 OPTION = "--start-from"
 _OF_LABELS = "conditioning."  # what stands for labels or attributes: data with others have their own
 _MOST_NAMED = 5
+_DARKEST = 0.001  # mean of a pixel that begins as a probability
+_MOST_AVERAGED = 60_000
 
 
-def begin(model: Model, training: Training) -> list[str]:
+def begin(model: Model, config: Config, images: Images) -> list[str]:
     """Give a freshly made model the weights that its training starts from, and freeze what stays.
+
+    Args:
+        model: freshly made.
+        config: of the run.
+        images: to train on.
 
     Returns:
         A sentence on what was taken, where there was a model to start from.
@@ -25,7 +34,9 @@ def begin(model: Model, training: Training) -> list[str]:
     Raises:
         InputError: when it does not fit, or is missing while a part is to be frozen.
     """
-    said = []
+    said, training = [], config.training
+    if training.output_bias == "mean":
+        show_mean(model, config.model.likelihood, images)
     if training.start_from is not None:
         said.append(take_weights(model, training.start_from))
     elif training.freeze != "none":
@@ -33,6 +44,42 @@ def begin(model: Model, training: Training) -> list[str]:
     model.begin()
     freeze(model, training)
     return said
+
+
+@torch.no_grad()
+def show_mean(model: Model, likelihood: Likelihood, images: Images) -> None:
+    """Set the bias of the decoder's last layer so that, but for its weights, it decodes the mean of the images.
+
+    Latents then begin with something better to do than to make all images dark: fewer of them are pruned early. A layer
+    with a bias for each channel alone gets the mean of the channel. Burda, Grosse and Salakhutdinov's own code begins so.
+
+    Raises:
+        InputError: when the mean of the likelihood is neither a sigmoid of one output for each pixel nor the output itself.
+    """
+    by_sigmoid = isinstance(likelihood, Bernoulli)
+    if likelihood.outputs != 1 or not (by_sigmoid or getattr(likelihood, "unbounded", False)):
+        name = LIKELIHOODS.name_of(likelihood)
+        fitting = [each for each in LIKELIHOODS if getattr(LIKELIHOODS[each], "unbounded", False)]
+        raise InputError(
+            f"--output-bias mean: is not known for likelihood {name!r}; choose zero, or bernoulli, {', '.join(fitting)}"
+        )
+    some = images.spread(_MOST_AVERAGED)
+    total = torch.zeros(some.shape, dtype=torch.float64)
+    for rows in torch.arange(len(some)).split(1000):
+        total += some.unit(rows).double().sum(0)
+    mean = total / len(some)
+    shown = mean.clamp(_DARKEST, 1.0 - _DARKEST).logit() if by_sigmoid else mean
+    decoder = getattr(model, "decoder", None)
+    biases = [] if decoder is None else [each for name, each in decoder.named_parameters() if name.endswith("bias")]
+    if biases and biases[-1].numel() == shown.numel():
+        biases[-1].copy_(shown.flatten())
+    elif biases and biases[-1].numel() == shown.shape[0]:
+        of_channels = mean.mean((1, 2))
+        biases[-1].copy_(of_channels.clamp(_DARKEST, 1.0 - _DARKEST).logit() if by_sigmoid else of_channels)
+    else:
+        raise InputError(
+            "--output-bias mean: the decoder's last layer has no bias for each pixel or channel; choose zero"
+        )
 
 
 def freeze(model: Model, training: Training) -> None:

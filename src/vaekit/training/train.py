@@ -123,7 +123,7 @@ def _begin(
     """Check everything, make the run folder, train."""
     advice = check_fit(config, splits.info)
     model = seeded_model(config, splits.info)
-    advice = [*advice, *begin(model, config.training)]
+    advice = [*advice, *begin(model, config, splits.train)]
     resolved = resolve(config.training, model)
     processes = Processes(prepare(resolved))
     check_trainable(config, model, splits, processes)
@@ -200,7 +200,7 @@ def _train(
     device = torch.device("cpu") if run.resolved.device == "cpu" else torch.device("cuda", torch.cuda.current_device())
     model = seeded_model(run.config, splits.info)
     if not run.checkpoint.exists():
-        begin(model, run.config.training)
+        begin(model, run.config, splits.train)
     freeze(model, run.config.training)
     told: Observer = observer or Several(EpochLines(), Attendant(run))
     with ExitStack() as stack:
