@@ -10,11 +10,12 @@ import torch
 
 import cases
 from commands import good, refused
+from vaekit.conditions import attribute_values, class_index
 from vaekit.data.images import DataInfo, Images, Splits
 from vaekit.errors import InputError
 from vaekit.evaluation.evaluate import evaluate
 from vaekit.figures import make_figures
-from vaekit.generation import attribute_values, class_index, interpolate, manifold, reconstruct, sample
+from vaekit.generation import interpolate, manifold, reconstruct, sample
 from vaekit.models.vae import VAEConfig
 from vaekit.networks.conditioning import Attributes, Embedding, OneHot
 from vaekit.networks.mlp import MLP

@@ -12,16 +12,13 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from vaekit.data.images import DataInfo
-from vaekit.errors import InputError, unknown
+from vaekit.conditions import condition_of, device_of
+from vaekit.errors import InputError
 from vaekit.models.table import Model
-from vaekit.networks.conditioning import UNKNOWN
 from vaekit.noise import Noise
 from vaekit.paths import lerp
 from vaekit.probability.distributions import center_of
 from vaekit.probability.truncation import truncated_normal
-
-_LARGEST = torch.finfo(torch.float32).max
 
 
 class Sampling(Protocol):
@@ -30,87 +27,6 @@ class Sampling(Protocol):
     def sample(self, noise: Noise, labels: Tensor | None, temperature: float) -> Tensor:
         """Codes (count, latent) for the indices of the noise, of labels (count,), where the model reads them."""
         ...
-
-
-def class_index(info: DataInfo, label: str | int) -> int:
-    """The number of a class given by name or number; of ``unknown``, where no class has that name, -1.
-
-    Raises:
-        InputError: when the data have no such class.
-    """
-    name = str(label)
-    if name == "unknown" and info.class_names and name not in info.class_names:
-        return UNKNOWN
-    if name in info.class_names:
-        return info.class_names.index(name)
-    if name.isdigit() and int(name) < len(info.class_names):
-        return int(name)
-    if not info.class_names:
-        raise InputError(f"--label {name}: the model's data {info.name!r} have no labels; leave the label out")
-    raise unknown("--label", name, info.class_names)
-
-
-def attribute_values(info: DataInfo, text: str) -> Tensor:
-    """Attributes (k,) given as ``name=value,...``; those left out are NaN, which a model takes for their means.
-
-    Raises:
-        InputError: for a name that the data do not have or that stands twice, or a value that is no number.
-
-    >>> info = DataInfo("faces", (3, 64, 64), attribute_names=("smiling", "male", "age"))
-    >>> attribute_values(info, "age=30, smiling=1")
-    tensor([ 1., nan, 30.])
-    """
-    values = [math.nan] * len(info.attribute_names)
-    for part in text.split(","):
-        name, equals, given = (word.strip() for word in part.partition("="))
-        if not equals:
-            raise InputError(f"--attributes: {part.strip()!r} is not a name and a value; write {name or 'NAME'}=1")
-        if name not in info.attribute_names:
-            raise unknown("--attributes: name", name, info.attribute_names)
-        place = info.attribute_names.index(name)
-        if not math.isnan(values[place]):
-            raise InputError(f"--attributes: {name!r} stands twice; give it once")
-        try:
-            values[place] = float(given)
-        except ValueError:
-            values[place] = math.nan
-        if not abs(values[place]) <= _LARGEST:
-            raise InputError(f"--attributes {name}: {given!r} is not a number of float32; give one, such as {name}=1")
-    return torch.tensor(values)
-
-
-def _device(model: Model) -> torch.device:
-    return next(model.parameters()).device
-
-
-def _condition(model: Model, given: Tensor | None, count: int) -> Tensor | None:
-    """Labels (count,) or attributes (count, n) on the model's device; None for a model without conditions."""
-    if not model.conditional:
-        return None
-    if given is None:
-        what = "labels" if model.num_attributes is None else "attributes"
-        raise InputError(f"the model is conditional and was given no {what}; give them for each image")
-    if model.num_attributes is not None and given.shape[-1:] != (model.num_attributes,):
-        raise InputError(
-            f"attributes of shape {tuple(given.shape)} are not the model's {model.num_attributes}; give a row for each image"
-        )
-    if model.num_classes is not None:
-        _check_labels(model, model.num_classes, given)
-    given = given.to(_device(model))
-    axes = 0 if model.num_attributes is None else 1
-    return given.expand(count, *given.shape) if given.dim() == axes else given
-
-
-def _check_labels(model: Model, num_classes: int, labels: Tensor) -> None:
-    """Refuse labels that a model does not know; -1, for no label, is known to some."""
-    wrong = labels[(labels < UNKNOWN) | (labels >= num_classes)]
-    if len(wrong):
-        raise InputError(f"label {int(wrong[0])} is out of range; the model knows 0 to {num_classes - 1}")
-    if not model.accepts_unknown and (labels == UNKNOWN).any():
-        raise InputError(
-            "the label is unknown, and the model never saw an image without its label; "
-            "give a label, or train with --label-dropout 0.1"
-        )
 
 
 @torch.no_grad()
@@ -165,8 +81,8 @@ def sample(
         labels = torch.arange(count) % model.num_classes
     if labels is None and model.num_attributes is not None:
         labels = torch.full((model.num_attributes,), math.nan)
-    condition = _condition(model, labels, count)
-    noise = Noise.from_seed(seed, count, "sample", device=_device(model))
+    condition = condition_of(model, labels, count)
+    noise = Noise.from_seed(seed, count, "sample", device=device_of(model))
     if truncation is not None:
         _check_truncation(model, sampler, truncation)
     if sampler is not None:
@@ -195,7 +111,7 @@ def encode(model: Model, images: Tensor, labels: Tensor | None = None) -> Tensor
     encode_images = getattr(model, "encode", None)
     if encode_images is None:
         raise InputError(f"model {type(model).__name__} has no encoder to read images with; choose another model")
-    center = center_of(encode_images(images.to(_device(model)), _condition(model, labels, len(images))))
+    center = center_of(encode_images(images.to(device_of(model)), condition_of(model, labels, len(images))))
     if center is None:
         raise InputError(f"model {type(model).__name__} has a posterior without a center; draw from it instead")
     return center
@@ -209,7 +125,7 @@ def reconstruct(model: Model, images: Tensor, labels: Tensor | None = None) -> T
     >>> reconstruct(model, torch.rand(2, 1, 28, 28), labels=torch.tensor([0, 1])).shape
     torch.Size([2, 1, 28, 28])
     """
-    condition = _condition(model, labels, len(images))
+    condition = condition_of(model, labels, len(images))
     return decode(model, encode(model, images, condition), condition)
 
 
@@ -246,10 +162,10 @@ def interpolate(
     torch.Size([2, 7, 1, 28, 28])
     """
     end_labels = start_labels if end_labels is None else end_labels
-    weights = torch.linspace(0.0, 1.0, steps, device=_device(model))
+    weights = torch.linspace(0.0, 1.0, steps, device=device_of(model))
     ends = encode(model, start, start_labels), encode(model, end, end_labels)
     latents = model.geometry.path(*ends, weights, how).flatten(0, 1)
-    first, last = (model.code(_condition(model, labels, len(start))) for labels in (start_labels, end_labels))
+    first, last = (model.code(condition_of(model, labels, len(start))) for labels in (start_labels, end_labels))
     code = None if first is None or last is None else lerp(first, last, weights).flatten(0, 1)
     images = decode(model, latents, code=code)
     return images.view(len(start), steps, *images.shape[1:])
@@ -268,13 +184,13 @@ def corners(model: Model, images: Tensor, side: int, condition: Tensor | None = 
     Returns:
         (side, side, channels, height, width), row by row from the top; the corners are reconstructions.
     """
-    weights = torch.linspace(0.0, 1.0, side, device=_device(model))
+    weights = torch.linspace(0.0, 1.0, side, device=device_of(model))
 
     def square(four: Tensor, path: Callable[[Tensor, Tensor, Tensor], Tensor] = lerp) -> Tensor:
         edges = path(four[[0, 1]], four[[2, 3]], weights)  # down the left edge, down the right edge
         return path(edges[0], edges[1], weights).flatten(0, 1)
 
-    code = model.code(_condition(model, condition, 4))
+    code = model.code(condition_of(model, condition, 4))
     latents = square(encode(model, images, condition), model.geometry.path)
     mixed = decode(model, latents, code=None if code is None else square(code))
     return mixed.unflatten(0, (side, side))
@@ -300,7 +216,7 @@ def traverse(model: Model, latents: Tensor, chosen: Tensor, values: Tensor, cond
         moved = model.geometry.moved(latents[place], chosen, values)
         given = None if condition is None else condition[place]
         flat = moved.flatten(0, 1)
-        rows.append(decode(model, flat, _condition(model, given, len(flat))).unflatten(0, values.shape))
+        rows.append(decode(model, flat, condition_of(model, given, len(flat))).unflatten(0, values.shape))
     return torch.stack(rows)
 
 
@@ -323,10 +239,10 @@ def prior_spread(model: Model, condition: Tensor | None = None) -> tuple[Tensor,
         InputError: when the model has no prior.
     """
     if prior_law(model) == "normal":
-        zeros = torch.zeros(model.prior.num_latents, device=_device(model))  # type: ignore[union-attr, arg-type]
+        zeros = torch.zeros(model.prior.num_latents, device=device_of(model))  # type: ignore[union-attr, arg-type]
         return zeros, torch.ones_like(zeros)
-    noise = Noise.from_seed(0, 4096, "prior spread", device=_device(model))
-    draws = model.geometry.chart(model.sample_prior(4096, _condition(model, condition, 4096), noise))
+    noise = Noise.from_seed(0, 4096, "prior spread", device=device_of(model))
+    draws = model.geometry.chart(model.sample_prior(4096, condition_of(model, condition, 4096), noise))
     return draws.mean(0), draws.std(0)
 
 
@@ -363,7 +279,7 @@ def manifold(model: Model, side: int, label: int | Tensor | None = None) -> Tens
     points = prior_quantiles(model, side, given)
     second, first = torch.meshgrid(points[:, 1].flip(0), points[:, 0], indexing="ij")
     latents = model.geometry.placed(torch.stack([first.flatten(), second.flatten()], -1))
-    return decode(model, latents, None if given is None else _condition(model, given, side * side))
+    return decode(model, latents, None if given is None else condition_of(model, given, side * side))
 
 
 def prior_quantiles(model: Model, count: int, condition: Tensor | None = None) -> Tensor:
@@ -373,7 +289,7 @@ def prior_quantiles(model: Model, count: int, condition: Tensor | None = None) -
     sphere in steps of equal area.
     """
     if model.geometry.range is not None:
-        low, high = torch.tensor(model.geometry.range, device=_device(model)).T
+        low, high = torch.tensor(model.geometry.range, device=device_of(model)).T
         return low + (high - low) * torch.linspace(0.02, 0.98, count, device=low.device)[:, None]
     centre, scale = prior_spread(model, condition)
     points = torch.special.ndtri(torch.linspace(0.02, 0.98, count, device=centre.device))

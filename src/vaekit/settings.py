@@ -23,6 +23,7 @@ from vaekit.objectives.schedules import BETA_SCHEDULES, BetaSchedule, Constant
 from vaekit.objectives.table import OBJECTIVES, Objective
 from vaekit.probability.logistic import DiscretizedLogistic
 from vaekit.probability.optimal_gaussian import OptimalGaussian
+from vaekit.shipped import shipped
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Training:
     tensorboard: bool = leaf(False, "log each epoch for TensorBoard too, into the run's folder tensorboard")
 
     def settled(self) -> Training:
-        """The same for a run folder: where the model to start from is, from the root."""
-        if self.start_from is None:
+        """The same for a run folder: where the model to start from is, from the root; the name of one that comes along."""
+        if self.start_from is None or (self.start_from in shipped() and not Path(self.start_from).exists()):
             return self
         return replace(self, start_from=str(Path(self.start_from).expanduser().resolve()))
 

@@ -17,9 +17,13 @@ import torch
 import uvicorn
 from PIL import Image
 
+import vaekit
+from helpers_run import interrupted_at
+from vaekit.errors import RunError
 from vaekit.explorer.opened import Opened
 from vaekit.explorer.scene import to_levels
 from vaekit.explorer.server import create_app
+from vaekit.training.reporting import Silent
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -36,7 +40,12 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def served(opened: dict[str, Opened]) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(create_app(opened["classes"]), port=0, log_level="error"))
+    yield from serving(opened["classes"])
+
+
+def serving(opened: Opened) -> Iterator[str]:
+    """The address of a server on a port of its own."""
+    server = uvicorn.Server(uvicorn.Config(create_app(opened), port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -191,6 +200,21 @@ def test_a_phone_and_a_dark_room(browser: Any, served: str) -> None:
         before = settled(page)
         page.touchscreen.tap(120, 200)
         settled(page, before)
+
+
+def test_a_training_is_followed(browser: Any, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"data": "digits", "train_limit": 200, "hidden": "16", "latent_dim": 3, "batch_size": 50}
+    with interrupted_at(5), pytest.raises(RunError):
+        vaekit.train(tmp_path / "run", "mlp", epochs=3, observer=Silent(), **given)
+    for address in serving(Opened(tmp_path / "run")):
+        for page in visit(browser, address):
+            page.click("text=Training")
+            before = settled(page, np.zeros((24, 64), np.uint8), "canvas.grid")
+            assert "epoch 1 has ended" in page.inner_text("#epoch")
+            vaekit.resume(tmp_path / "run", observer=Silent())
+            page.wait_for_selector("text=Finished after epoch 3", timeout=20_000)
+            settled(page, before, "canvas.grid")
+            assert page.evaluate("explorer.scene.version") >= 2
 
 
 @pytest.fixture(scope="module")

@@ -58,3 +58,21 @@ def test_a_name_that_is_none_is_told_from_a_path() -> None:
     assert find("runs/mine") is None
     with pytest.raises(InputError, match="there is no model"):
         vaekit.load("runs/mine")
+
+
+@pytest.mark.parametrize("part", ["none", "encoder"])
+def test_a_training_starts_from_one(tmp_path: Path, part: str) -> None:
+    from vaekit.training.reporting import Silent
+
+    given = {"data": "digits", "network": "mlp", "hidden": "64", "epochs": 1, "learning_rate": 1e-3, "train_limit": 300}
+    scores = {}
+    for start in ("digits-cvae-onehot", None):
+        freeze = {} if start is None else {"start_from": start, "freeze": part}
+        run = vaekit.train(tmp_path / str(start), "cvae-onehot", observer=Silent(), validation=100, **given, **freeze)  # type: ignore[arg-type]
+        scores[start] = run.metrics()[-1]["val"]["elbo_nats"]
+    assert scores["digits-cvae-onehot"] > scores[None] + 5.0
+    encoders = [
+        vaekit.load(path).model.encoder.state_dict() for path in (tmp_path / "digits-cvae-onehot", "digits-cvae-onehot")
+    ]
+    equal = all(bool((a == b).all()) for a, b in zip(*(each.values() for each in encoders), strict=True))
+    assert equal == (part == "encoder")

@@ -25,6 +25,7 @@ from vaekit.probability.likelihoods import LIKELIHOODS
 from vaekit.report.notes import MEASURES
 from vaekit.samplers.table import SAMPLERS
 from vaekit.settings import PRESETS, Config
+from vaekit.shipped import shipped
 from vaekit.tables import Table
 
 TABLES: dict[str, Table] = {
@@ -41,7 +42,7 @@ TABLES: dict[str, Table] = {
     "binarizations": BINARIZATIONS,
     "corruptions": CORRUPTIONS,
 }
-KINDS = ("presets", "families", *TABLES, "combinations")
+KINDS = ("presets", "shipped", "families", *TABLES, "combinations")
 
 _ROOMS = {"data": "data", "model": "model", "objective": "objective", "beta_schedule": "objective"}
 _PLACEHOLDERS = {int: "N", float: "X", str: "NAME"}
@@ -178,6 +179,8 @@ def listing(kind: str) -> dict[str, dict[str, Any]]:
     """Every entry of a kind: its help and its own settings, each with help, value and range."""
     if kind == "presets":
         return {name: {"help": help, "settings": _values(config)} for name, (help, config) in PRESETS.items()}
+    if kind == "shipped":
+        return {name: {"help": f"{each.about} ({each.licence})", "settings": {}} for name, each in shipped().items()}
     if kind == "families":
         return {name: {"help": _family(each), "settings": each.settings} for name, each in FAMILIES.items()}
     if kind == "combinations":

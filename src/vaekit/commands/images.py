@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vaekit.commands.arguments import Parser
+from vaekit.conditions import attribute_values, class_index
 from vaekit.data.download import data_folder
 from vaekit.data.images import DataInfo, Images
 from vaekit.data.loaded import SOURCES
@@ -24,7 +25,7 @@ from vaekit.evaluation.restoration import as_target
 from vaekit.figures import image_grid
 from vaekit.files.decode import ENDINGS
 from vaekit.files.packing import left_out
-from vaekit.generation import attribute_values, class_index, reconstruct, sample
+from vaekit.generation import reconstruct, sample
 from vaekit.models.table import Model
 from vaekit.noise import Noise
 from vaekit.records import print_json

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from vaekit.commands.arguments import Parser
 from vaekit.commands.images import inputs_of, writer
+from vaekit.conditions import class_index
 from vaekit.data.batches import Batch
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
-from vaekit.generation import class_index, corners, encode, interpolate, prior_spread, traverse
+from vaekit.generation import corners, encode, interpolate, prior_spread, traverse
 from vaekit.models.table import Model
 from vaekit.storage import load_model
 

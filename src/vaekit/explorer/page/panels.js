@@ -429,7 +429,7 @@ export class Training {
     }
     if (scene.split !== "prior") {
       root.append(element("h3", {}, scene.restores ? "Images, and what becomes of them" : "Images and their reconstructions"));
-      this.originals = element("div", { class: "thumbs" }, ...[...Array(8).keys()].map((index) => this.app.thumbnail(index)));
+      this.originals = element("div", { class: "eight" }, ...[...Array(8).keys()].map((index) => this.app.thumbnail(index)));
       this.backs = canvasFor(model, 8, 1, { class: "strip" });
       root.append(this.originals, this.backs);
     }
@@ -455,6 +455,10 @@ export class Training {
   }
 }
 
+function minus(text) {
+  return text.replace("-", "−");
+}
+
 function curves(records, name) {
   const lines = [["train", "var(--accent)"], ["val", "var(--warm)"]]
     .map(([split, colour]) => [split, colour, records.filter((record) => record[split] && Number.isFinite(record[split][name])).map((record) => [record.epoch, record[split][name]])])
@@ -468,7 +472,7 @@ function curves(records, name) {
   const sy = (y) => 8 + (1 - (y - y0) / Math.max(y1 - y0, 1e-9)) * (high - 26);
   const parts = [
     `<line class="axis" x1="${edge}" x2="${wide - 44}" y1="${high - 14}" y2="${high - 14}"/>`,
-    `<text x="${edge - 5}" y="14" text-anchor="end">${y1.toFixed(1)}</text><text x="${edge - 5}" y="${high - 18}" text-anchor="end">${y0.toFixed(1)}</text>`,
+    `<text x="${edge - 5}" y="14" text-anchor="end">${minus(y1.toFixed(1))}</text><text x="${edge - 5}" y="${high - 18}" text-anchor="end">${minus(y0.toFixed(1))}</text>`,
     `<text x="${edge}" y="${high - 2}">epoch ${x0}</text><text x="${wide - 44}" y="${high - 2}" text-anchor="end">${x1}</text>`,
   ];
   let below = -20;
