@@ -211,6 +211,15 @@ def families(fresh: bool) -> Iterator[Line]:
             yield Line(f"table of families: {part}s with three seeds", whole, least, "", True, file.name)
 
 
+def hands(fresh: bool) -> Iterator[Line]:
+    """The newest record of benchmarks/explorer.py."""
+    for file in _newest("explorer"):
+        for found in json.loads(file.read_text())["results"]:
+            ((which, limit),) = found["limit"].items()
+            what = f"explorer, {found['run']}, {found['clients']} clients: {which} of a decoded image"
+            yield Line(what, found[f"{which}_ms"], limit, "ms", False, file.name)
+
+
 def _newest(name: str) -> list[Path]:
     """The newest record of that name, in a list; an empty one, and a word, where there is none."""
     found = sorted((ROOT / "benchmarks" / "results").glob(f"{name}-*.json"))
@@ -221,6 +230,7 @@ def _newest(name: str) -> list[Path]:
 
 PARTS: dict[str, Callable[[bool], Iterator[Line]]] = {
     "quality": quality, "tests": tests, "speed": speed, "families": families,
+    "hands": hands,
 }  # fmt: skip
 
 

@@ -31,6 +31,8 @@ class Loaded:
         fingerprint: stands for everything that was read, where that is known without reading it again.
         binary: whether every pixel is black or white, where that is known without looking at them all.
         names: of the training images, where they come from files.
+        ordered: whether images come in an order that means something, so that the first of them are not like the others;
+            those of files always do.
         notes: sentences on what was done to them or left out, for people.
     """
 
@@ -44,6 +46,7 @@ class Loaded:
     fingerprint: int | None = None
     binary: bool | None = None
     names: Sequence[str] = ()
+    ordered: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -87,15 +87,15 @@ def split(data: Data, loaded: Loaded) -> Splits:
     elif data.validation == 0:
         val = None
     if data.train_limit is not None:
-        train = train.select(_some(len(train), data.train_limit, by_name=bool(loaded.names)))
+        train = train.select(_some(len(train), data.train_limit, ordered=loaded.ordered or bool(loaded.names)))
     return Splits(_describe(data, loaded, train, val, test), train, val, test)
 
 
-def _some(count: int, limit: int, by_name: bool) -> Tensor:
-    """Positions of at most `limit` of `count` images: the first, or of images in the order of their names any."""
-    if not by_name or limit >= count:
+def _some(count: int, limit: int, ordered: bool) -> Tensor:
+    """Positions of at most `limit` of `count` images: the first, or where their order means something, any."""
+    if not ordered or limit >= count:
         return torch.arange(min(limit, count))
-    # by name the first images are all of the first class, or the first person
+    # by name, say, the first images are all of the first class, or the first person
     generator = torch.Generator().manual_seed(_SPLIT_SEED)
     return torch.randperm(count, generator=generator)[:limit].sort().values
 

@@ -24,6 +24,7 @@ from vaekit.storage import load_model, write_tensors
 _MNIST = "CC BY-SA 3.0, as MNIST (Y. LeCun and C. Cortes)"
 _FASHION = "MIT, as Fashion-MNIST (Zalando SE)"
 _DIGITS = "CC BY 4.0, as the optical recognition of handwritten digits (E. Alpaydin and C. Kaynak)"
+_DSPRITES = "Apache 2.0, as dSprites (DeepMind); its images are generated here"
 _NUMBERS = (
     "num_images", "num_importance_samples", "elbo_nats", "rate_nats", "distortion_nats", "nll_nats", "active_units",
     "psnr_db",
@@ -66,6 +67,20 @@ RECIPES = {
         _FASHION,
         "conv",
         {"data": "fashion-mnist", **_SMALL},
+    ),
+    "dsprites-beta": Recipe(
+        "dSprites in 6 latents, beta 4: place, size and shape, more or less apart",
+        _DSPRITES,
+        "beta",
+        {
+            "data": "dsprites",
+            "channels": "16,16,32,32",
+            "dense": 64,
+            "latent_dim": 6,
+            "train_limit": 60000,
+            "epochs": 8,
+            "learning_rate": 0.002,
+        },
     ),
     "digits-cvae-onehot": Recipe(
         "scikit-learn's 8x8 digits told their class; two latents hold the style",
