@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from vaekit.data.download import VARIABLE
 from vaekit.data.images import Splits
 from vaekit.data.splits import load_splits
 from vaekit.runs import Run
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """Small tensors are faster on one thread, and the tests do not depend on the number of cores.
-
-    For each test anew: a training sets the threads of its run, and loops of tiny operations on two threads of a busy machine
-    are very slow.
-    """
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Own images are packed into a folder that goes with the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VAEKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -143,7 +143,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return float(self.score_samples(X).mean())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted estimator into one safetensors file, which `load` and `vaekit.load` read; no pickle.
+        """Write the fitted estimator into one safetensors file, which `load` and `vaekit.load` read without running code.
 
         Raises:
             NotFittedError: before `fit`.

@@ -126,6 +126,7 @@ export class MapView {
     else this.drawGrid(context);
     const visible = this.visible();
     const pictured = this.showImages || visible.length <= FEW;
+    this.pictured = null;
     if (pictured && visible.length) this.drawPictures(context, visible);
     else this.drawPoints(context, visible, ratio);
     this.drawCursor();
@@ -136,15 +137,21 @@ export class MapView {
     return !labels || !this.hidden.has(labels[index]);
   }
 
+  // indices of what lies in view; plain loops here and below, as there may be tens of thousands
   visible() {
     const { points } = this.map;
     const [[left, top], [right, bottom]] = [this.toMap(-20, -20), this.toMap(this.size[0] + 20, this.size[1] + 20)];
-    const found = [];
-    for (let index = 0; index < points.length / 2; index++) {
-      const [x, y] = [points[2 * index], points[2 * index + 1]];
-      if (x >= left && x <= right && y >= bottom && y <= top && this.shown(index)) found.push(index);
+    const { labels } = this.model;
+    const hidden = this.hidden.size ? this.hidden : null;
+    const found = new Uint32Array(points.length / 2);
+    let count = 0;
+    for (let index = 0; index < found.length; index++) {
+      const x = points[2 * index];
+      const y = points[2 * index + 1];
+      if (x < left || x > right || y < bottom || y > top || (hidden && labels && hidden.has(labels[index]))) continue;
+      found[count++] = index;
     }
-    return found;
+    return found.subarray(0, count);
   }
 
   colourOf(index) {
@@ -160,28 +167,41 @@ export class MapView {
     const out = new Uint32Array(image.data.buffer);
     const radius = ratio * Math.min(4.2, Math.max(1.7, 200 / Math.sqrt(visible.length + 1)));
     const reach = Math.ceil(radius);
-    const stamp = [];
+    const [offsets, covers] = [[], []];
     for (let down = -reach; down <= reach; down++) {
       for (let across = -reach; across <= reach; across++) {
         const cover = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(across, down)));
-        if (cover > 0) stamp.push([across, down, Math.round(cover * 225)]);
+        if (cover > 0) {
+          offsets.push(down * wide + across);
+          covers.push(Math.round(cover * 225));
+        }
       }
     }
-    const packed = new Map();
-    for (const index of visible) {
-      const colour = this.colourOf(index);
-      let rgb = packed.get(colour);
-      if (rgb === undefined) {
-        rgb = (parseInt(colour.slice(5, 7), 16) << 16) | (parseInt(colour.slice(3, 5), 16) << 8) | parseInt(colour.slice(1, 3), 16);
-        packed.set(colour, rgb);
+    const size = offsets.length;
+    const steps = Int32Array.from(offsets);
+    const shades = Uint8Array.from(covers);
+    const { points } = this.map;
+    const { labels } = this.model;
+    const inks = new Map();
+    const ink = (label) => {
+      if (!inks.has(label)) {
+        const colour = this.colours.of(label);
+        inks.set(label, (parseInt(colour.slice(5, 7), 16) << 16) | (parseInt(colour.slice(3, 5), 16) << 8) | parseInt(colour.slice(1, 3), 16));
       }
-      const [left, top] = this.toScreen(this.map.points[2 * index], this.map.points[2 * index + 1]);
-      const [column, row] = [Math.round(left * ratio), Math.round(top * ratio)];
-      for (const [across, down, cover] of stamp) {
-        const [x, y] = [column + across, row + down];
-        if (x < 0 || y < 0 || x >= wide || y >= high) continue;
-        const place = y * wide + x;
-        if (cover >= out[place] >>> 24) out[place] = ((cover << 24) | rgb) >>> 0;
+      return inks.get(label);
+    };
+    const scale = this.view.k * ratio;
+    const [middle, centre] = [wide / 2 - this.view.x * scale, high / 2 + this.view.y * scale];
+    for (let place = 0; place < visible.length; place++) {
+      const index = visible[place];
+      const column = Math.round(middle + points[2 * index] * scale);
+      const row = Math.round(centre - points[2 * index + 1] * scale);
+      if (column < reach || row < reach || column >= wide - reach || row >= high - reach) continue;
+      const rgb = ink(labels ? labels[index] : -1);
+      const at = row * wide + column;
+      for (let step = 0; step < size; step++) {
+        const cover = shades[step];
+        if (cover >= out[at + steps[step]] >>> 24) out[at + steps[step]] = ((cover << 24) | rgb) >>> 0;
       }
     }
     this.pixels.getContext("2d").putImageData(image, 0, 0);
@@ -200,10 +220,11 @@ export class MapView {
       const before = cells.get(key);
       if (!before || distance < before[1]) cells.set(key, [index, distance]);
     }
+    this.pictured = [...cells.values()].map(([index]) => index);
     const [high, wide] = this.model.scene.thumbnail;
     const scale = (THUMBNAIL - 8) / Math.max(high, wide);
     context.imageSmoothingEnabled = false;
-    for (const [index] of cells.values()) {
+    for (const index of this.pictured) {
       const [left, top] = this.toScreen(this.map.points[2 * index], this.map.points[2 * index + 1]);
       const [w, h] = [wide * scale, high * scale];
       context.fillStyle = this.colourOf(index);
@@ -341,10 +362,11 @@ export class MapView {
     }
   }
 
-  nearestPoint(left, top, within) {
-    let [best, least] = [null, within ** 2];
+  // what stands there: a point, or where pictures are shown, one of those
+  nearestPoint(left, top) {
+    let [best, least] = [null, (this.pictured ? THUMBNAIL / 2 : 7) ** 2];
     const { points } = this.map;
-    for (let index = 0; index < points.length / 2; index++) {
+    for (const index of this.pictured || Array(points.length / 2).keys()) {
       if (!this.shown(index)) continue;
       const [x, y] = this.toScreen(points[2 * index], points[2 * index + 1]);
       const square = (x - left) ** 2 + (y - top) ** 2;
@@ -360,7 +382,7 @@ export class MapView {
   }
 
   click(left, top) {
-    const index = this.nearestPoint(left, top, this.showImages ? THUMBNAIL / 2 : 7);
+    const index = this.nearestPoint(left, top);
     if (index !== null) {
       this.hold(true);
       this.tell.pick(index);
