@@ -36,7 +36,10 @@ def test_it_loads_in_one_line_and_decodes(name: str) -> None:
     assert find(name).stat().st_size < 1_000_000  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("digits") or os.environ.get("VAEKIT_DATA")])
+AT_HAND = [name for name in NAMES if name.startswith("digits") or ("mnist" in name and os.environ.get("VAEKIT_DATA"))]
+
+
+@pytest.mark.parametrize("name", [*AT_HAND, pytest.param("dsprites-beta", marks=pytest.mark.slow)])  # it draws 3 GB
 def test_its_numbers_are_those_stated(name: str) -> None:
     stated = shipped()[name].numbers
     found = vaekit.evaluate(name, num_importance_samples=2, limit=100)
