@@ -2,8 +2,15 @@
 
 import { connect } from "./backend.js";
 import { MapView } from "./map.js";
-import { Model, debounced, latest, packed, unpacked } from "./model.js";
-import { Directions, Latents, Mix, OwnImage, Training, canvasFor, dropTarget, element, put } from "./panels.js";
+import { Model, debounced, latest } from "./model.js";
+import { Condition } from "./condition.js";
+import { Directions } from "./directions.js";
+import { canvasFor, dropTarget, element, put } from "./elements.js";
+import { Latents } from "./latents.js";
+import { Mix } from "./mix.js";
+import { OwnImage } from "./own.js";
+import { copyLink, link, open, saveImage, saveVector } from "./sharing.js";
+import { Training } from "./training.js";
 
 const byId = (id) => document.getElementById(id);
 // Okabe and Ito's colours and two more, as in vaekit's figures; black gives way to white on dark pages
@@ -15,7 +22,7 @@ class App {
     this.backend = backend;
     this.decodeNow = latest(() => this.decodeImage());
     this.refreshPanel = debounced(latest(() => this.guarded(() => this.panel.refresh())), 160);
-    this.writeLink = debounced(() => history.replaceState(null, "", `#${this.link()}`), 250);
+    this.writeLink = debounced(() => history.replaceState(null, "", `#${link(this)}`), 250);
     this.colours = {
       of: (label) => {
         const colour = label < 0 ? (this.dark ? "#56b4e9" : "#0072b2") : COLOURS[label % COLOURS.length];
@@ -44,6 +51,7 @@ class App {
     const [scene, data] = await this.load();
     this.scene = scene;
     this.model = new Model(scene, this.backend, data);
+    this.condition = new Condition(this);
     this.mix = new Mix(this);
     this.own = new OwnImage(this);
     this.panels = [new Latents(this), this.mix, new Directions(this), this.own, new Training(this)]
@@ -65,9 +73,9 @@ class App {
     for (const map of this.maps) map.points = map.axes ? this.projected(map) : null;
     this.build();
     const asked = new URLSearchParams(location.hash.slice(1));
-    await this.open(asked);
+    await open(this, asked);
     window.addEventListener("hashchange", () => {
-      if (location.hash.slice(1) !== this.link()) this.open(new URLSearchParams(location.hash.slice(1)));
+      if (location.hash.slice(1) !== link(this)) open(this, new URLSearchParams(location.hash.slice(1)));
     });
     if (!scene.finished) this.watch();
     document.documentElement.dataset.ready = "yes";
@@ -104,9 +112,9 @@ class App {
     byId("randomize").onclick = () => this.randomize();
     byId("reset").onclick = () => this.reset();
     byId("temperature").oninput = () => { byId("temperature-text").textContent = Number(byId("temperature").value).toFixed(2); this.writeLink(); };
-    byId("save-image").onclick = () => this.saveImage();
-    byId("save-vector").onclick = () => this.saveVector();
-    byId("link").onclick = () => this.copyLink();
+    byId("save-image").onclick = () => saveImage(this);
+    byId("save-vector").onclick = () => saveVector(this);
+    byId("link").onclick = () => copyLink(this);
     byId("theme").onclick = () => this.theme(this.dark ? "light" : "dark");
     byId("help").onclick = () => byId("keys").showModal();
     byId("tabs").replaceChildren(...this.panels.map((panel) => element("button", { type: "button", role: "tab", onclick: () => this.showPanel(panel) }, panel.constructor.title)));
@@ -130,65 +138,7 @@ class App {
       document.addEventListener("paste", (event) => event.clipboardData.files[0] && this.own.take(event.clipboardData.files[0]));
     }
     document.addEventListener("keydown", (event) => this.key(event));
-    this.buildCondition();
-  }
-
-  buildCondition() {
-    const { scene, model } = this;
-    const card = byId("condition");
-    card.hidden = !scene.condition;
-    if (!scene.condition) return;
-    if (scene.condition === "labels") {
-      const names = [...scene.classes.entries()];
-      if (scene.accepts_unknown) names.push([-1, "no class"]);
-      const chosen = (label) => this.setCode(model.code, { weights: model.classWeights(label), from: "class" });
-      const choice = names.length <= 24
-        ? element("div", { class: "classes", role: "group", "aria-label": "class" }, ...names.map(([label, name]) => element("button", { type: "button", "data-class": label, onclick: () => chosen(label) }, name)))
-        : element("select", { "aria-label": "class", "data-classes": true, onchange: (event) => chosen(Number(event.target.value)) }, ...names.map(([label, name]) => element("option", { value: label }, name)));
-      card.replaceChildren(element("p", {}, "The class that the decoder is told; the code keeps the style."), choice);
-      if (scene.class_map) card.append(this.classPad());
-      return;
-    }
-    card.replaceChildren(element("p", {}, "Attributes that the decoder is told."), ...scene.attributes.slice(0, 12).map((name, place) => {
-      const [mean, scale] = [scene.attribute_means[place], scene.attribute_scales[place]];
-      const slider = element("input", {
-        type: "range", min: mean - 3 * scale, max: mean + 3 * scale, step: scale / 20, value: mean, "aria-label": name,
-        oninput: () => this.setCode(model.code, { weights: model.weights.map((old, at) => (at === place ? Number(slider.value) : old)), from: "class" }),
-      });
-      return element("div", { class: "row" }, element("label", {}, name), slider);
-    }));
-  }
-
-  // the learned vectors of classes as a map of its own: between two of them, a mixture
-  classPad() {
-    const { scene, model } = this;
-    const places = scene.class_map;
-    const range = (axis) => [Math.min(...places.map((place) => place[axis])), Math.max(...places.map((place) => place[axis]))];
-    const [[x0, x1], [y0, y1]] = [range(0), range(1)];
-    const at = ([x, y]) => [8 + (84 * (x - x0)) / Math.max(x1 - x0, 1e-9), 88 - (76 * (y - y0)) / Math.max(y1 - y0, 1e-9)];
-    const mark = element("i");
-    const pad = element("div", { class: "pad", id: "class-pad", role: "img", "aria-label": "map of the learned class vectors", title: "drag: mix classes" },
-      ...scene.classes.map((name, label) => {
-        const [left, top] = at(places[label]);
-        return element("span", { style: `left:${left}%;top:${top}%;color:${this.colours.of(label)}` }, name);
-      }), mark);
-    this.padMark = (weights) => {
-      const spots = places.map(at);
-      const total = weights.reduce((sum, weight) => sum + weight, 0);
-      mark.hidden = total === 0;
-      [mark.style.left, mark.style.top] = [0, 1].map((axis) => `${spots.reduce((sum, spot, label) => sum + (weights[label] / (total || 1)) * spot[axis], 0)}%`);
-    };
-    const move = (event) => {
-      const box = pad.getBoundingClientRect();
-      const [left, top] = [(100 * (event.clientX - box.left)) / box.width, (100 * (event.clientY - box.top)) / box.height];
-      const squares = places.map(at).map(([x, y]) => ((x - left) * box.width) ** 2 + ((y - top) * box.height) ** 2);
-      const shares = squares.map((square) => 1 / (square + 1) ** 2); // inverse distance, to the fourth power
-      const total = shares.reduce((sum, share) => sum + share, 0);
-      this.setCode(model.code, { weights: Float32Array.from(shares, (share) => share / total), from: "class" });
-    };
-    pad.onpointerdown = (event) => { pad.setPointerCapture(event.pointerId); move(event); };
-    pad.onpointermove = (event) => { if (event.buttons) move(event); };
-    return element("div", {}, element("p", { style: "margin:8px 0 0" }, "The learned vectors of the classes, in their principal plane:"), pad);
+    this.condition.build();
   }
 
   async chooseMap(name, view = null) {
@@ -260,20 +210,11 @@ class App {
   }
 
   changed() {
-    this.showCondition();
+    this.condition.show();
     this.decodeNow();
     this.refreshPanel();
     this.findNearest();
     this.writeLink();
-  }
-
-  showCondition() {
-    const { model } = this;
-    const chosen = model.label ?? (model.weights.every((weight) => weight === 0) ? -1 : null);
-    for (const button of byId("condition").querySelectorAll("[data-class]")) button.setAttribute("aria-pressed", String(Number(button.dataset.class) === chosen));
-    const select = byId("condition").querySelector("[data-classes]");
-    if (select && chosen !== null) select.value = chosen;
-    this.padMark?.(model.weights);
   }
 
   async decodeImage() {
@@ -363,75 +304,9 @@ class App {
     try { localStorage.setItem("vaekit-theme", name); } catch { /* a page without storage keeps no theme */ }
     for (const [label, button] of [...byId("legend").children].entries()) button.querySelector("i").style.background = this.colours.of(label);
     if (!this.view) return;
-    this.buildCondition();
-    this.showCondition();
+    this.condition.build();
+    this.condition.show();
     this.view.draw();
-  }
-
-  // the whole view in a few words after the #
-  link() {
-    const { view } = this.view;
-    const said = {
-      m: this.map?.name, x: view.x.toPrecision(5), y: view.y.toPrecision(5), k: view.k.toPrecision(5), z: packed(this.model.code),
-      t: Number(byId("temperature").value).toFixed(2), p: this.panels.indexOf(this.panel),
-    };
-    if (this.scene.conditions) said.c = packed(this.model.weights);
-    if (this.view.showManifold) said.b = 1;
-    if (this.view.showImages) said.i = 1;
-    if (this.view.held) said.h = 1;
-    return new URLSearchParams(said).toString();
-  }
-
-  async open(asked) {
-    const { model, view } = this;
-    const number = (name) => (asked.get(name) !== null && Number.isFinite(Number(asked.get(name))) ? Number(asked.get(name)) : null);
-    const floats = (name, count) => {
-      try {
-        const found = unpacked(asked.get(name) || "");
-        return found.length === count ? found : null;
-      } catch {
-        return null;
-      }
-    };
-    const temperature = number("t");
-    if (temperature !== null) byId("temperature").value = temperature;
-    byId("temperature-text").textContent = Number(byId("temperature").value).toFixed(2);
-    view.showManifold = byId("show-manifold").checked = asked.get("b") === "1";
-    view.showImages = byId("show-images").checked = asked.get("i") === "1";
-    view.resized();
-    const [x, y, k] = [number("x"), number("y"), number("k")];
-    await this.chooseMap(asked.get("m"), x !== null && y !== null && k > 0 ? { x, y, k } : null);
-    this.showPanel(this.panels[number("p") ?? 0] || this.panels[0]);
-    const code = floats("z", model.latents);
-    this.setCode(code?.every(Number.isFinite) ? code : new Float32Array(model.latents), { weights: floats("c", this.scene.conditions) });
-    view.hold(asked.get("h") === "1");
-  }
-
-  async copyLink() {
-    history.replaceState(null, "", `#${this.link()}`);
-    try {
-      await navigator.clipboard.writeText(location.href);
-      this.say("link copied");
-    } catch {
-      this.say("the link is in the address bar");
-    }
-  }
-
-  saveImage() {
-    const { model } = this;
-    const scale = Math.max(1, Math.round(448 / Math.max(model.wide, model.height)));
-    const canvas = element("canvas", { width: model.wide * scale, height: model.height * scale });
-    const context = canvas.getContext("2d");
-    context.imageSmoothingEnabled = false;
-    context.drawImage(byId("image"), 0, 0, canvas.width, canvas.height);
-    canvas.toBlob((blob) => save(blob, "decoded.png"));
-  }
-
-  saveVector() {
-    const { model, scene } = this;
-    const plain = (values) => [...values].map((value) => (Number.isNaN(value) ? null : value));
-    const said = { model: scene.name, code: plain(model.code), condition: scene.condition ? plain(model.weights) : null, classes: scene.classes, attributes: scene.attributes };
-    save(new Blob([JSON.stringify(said, null, 1)], { type: "application/json" }), "vector.json");
   }
 
   // a run that trains: look every two seconds whether there are new weights
@@ -487,12 +362,6 @@ class App {
     clearTimeout(this.toastTimer);
     this.toastTimer = setTimeout(() => { toast.hidden = true; }, milliseconds);
   }
-}
-
-function save(blob, name) {
-  const anchor = element("a", { href: URL.createObjectURL(blob), download: name });
-  anchor.click();
-  setTimeout(() => URL.revokeObjectURL(anchor.href), 1000);
 }
 
 function firstTheme() {

@@ -1,10 +1,11 @@
 // The map: points or pictures at the places of codes, a decoded background, a cursor that decodes where it stands.
 
+import { decodeManifold, drawGrid, drawManifold } from "./background.js";
 import { debounced, latest } from "./model.js";
+import { listen } from "./pointer.js";
 
 const THUMBNAIL = 44; // CSS pixels between pictures
 const FEW = 260; // visible points, below which pictures show by themselves
-const CELL = 34; // CSS pixels of a cell of the decoded background
 
 export class MapView {
   // tell: {move(code), pick(index), changed(), held(yes)}
@@ -23,9 +24,9 @@ export class MapView {
     this.sheets = new Map();
     this.pointers = new Map();
     this.pixels = document.createElement("canvas");
-    this.refreshManifold = debounced(latest(() => this.decodeManifold()), 120);
+    this.refreshManifold = debounced(latest(() => decodeManifold(this)), 120);
     new ResizeObserver(() => this.resized()).observe(stage);
-    this.listen();
+    listen(this);
   }
 
   choose(map, view = null) {
@@ -122,8 +123,8 @@ export class MapView {
     const context = this.back.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, ...this.size);
-    if (this.showManifold && this.manifold) this.drawManifold(context);
-    else this.drawGrid(context);
+    if (this.showManifold && this.manifold) drawManifold(this, context);
+    else drawGrid(this, context);
     const visible = this.visible();
     const pictured = this.showImages || visible.length <= FEW;
     this.pictured = null;
@@ -254,79 +255,6 @@ export class MapView {
     return this.sheets.get(number);
   }
 
-  drawGrid(context) {
-    if (!this.map.axes) return;
-    const style = getComputedStyle(document.documentElement);
-    const step = niceStep(90 / this.view.k);
-    const [[left, top], [right, bottom]] = [this.toMap(0, 0), this.toMap(...this.size)];
-    context.lineWidth = 1;
-    context.font = "11px system-ui, sans-serif";
-    context.fillStyle = style.getPropertyValue("--faint");
-    context.strokeStyle = style.getPropertyValue("--rule");
-    context.beginPath();
-    for (let x = Math.ceil(left / step) * step; x <= right; x += step) {
-      const at = Math.round(this.toScreen(x, 0)[0]) + 0.5;
-      context.moveTo(at, 0);
-      context.lineTo(at, this.size[1]);
-      context.fillText(tick(x, step), at + 3, 12);
-    }
-    for (let y = Math.ceil(bottom / step) * step; y <= top; y += step) {
-      const at = Math.round(this.toScreen(0, y)[1]) + 0.5;
-      context.moveTo(0, at);
-      context.lineTo(this.size[0], at);
-      context.fillText(tick(y, step), 4, at - 3);
-    }
-    context.stroke();
-    const [across, up] = this.map.names;
-    context.textAlign = "right";
-    context.fillText(across || "", this.size[0] - 8, this.size[1] - 8);
-    context.save();
-    context.translate(this.size[0] - 8, 26);
-    context.fillText(up ? `↑ ${up}` : "", 0, 0);
-    context.restore();
-    context.textAlign = "left";
-  }
-
-  async decodeManifold() {
-    if (!this.showManifold || !this.map.axes || !this.size[0]) return;
-    const [wide, high] = this.size;
-    const cell = CELL * Math.max(1, Math.sqrt((wide * high) / (CELL * CELL * 700)));
-    const [columns, rows] = [Math.max(1, Math.ceil(wide / cell)), Math.max(1, Math.ceil(high / cell))];
-    const view = { ...this.view };
-    const { model, map } = this;
-    const asked = [];
-    for (let row = 0; row < rows; row++) {
-      for (let column = 0; column < columns; column++) {
-        asked.push(model.row(model.codeAt(map, ...this.toMap((column + 0.5) * cell, (row + 0.5) * cell))));
-      }
-    }
-    let images;
-    try {
-      images = await model.decode(asked);
-    } catch (problem) {
-      this.tell.problem(problem);
-      return;
-    }
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [columns * model.wide, rows * model.height];
-    const context = canvas.getContext("2d");
-    images.forEach((levels, place) => {
-      context.putImageData(pictureOf(levels, model), (place % columns) * model.wide, Math.floor(place / columns) * model.height);
-    });
-    this.manifold = { canvas, view, span: [columns * cell, rows * cell], from: [wide, high] };
-    this.draw();
-  }
-
-  drawManifold(context) {
-    const { canvas, view, span, from } = this.manifold;
-    const scale = this.view.k / view.k;
-    const [left, top] = this.toScreen(view.x - from[0] / 2 / view.k, view.y + from[1] / 2 / view.k);
-    context.imageSmoothingEnabled = true;
-    context.globalAlpha = 0.9;
-    context.drawImage(canvas, left, top, span[0] * scale, span[1] * scale);
-    context.globalAlpha = 1;
-  }
-
   // the cursor in map coordinates; decodes there
   point(x, y) {
     this.cursor = [x, y];
@@ -394,90 +322,4 @@ export class MapView {
       this.hold(true);
     }
   }
-
-  listen() {
-    const canvas = this.front;
-    const place = (event) => {
-      const box = canvas.getBoundingClientRect();
-      return [event.clientX - box.left, event.clientY - box.top];
-    };
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      this.pointers.set(event.pointerId, { at: place(event), moved: 0, touch: event.pointerType === "touch" });
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const now = place(event);
-      const known = this.pointers.get(event.pointerId);
-      if (!known) {
-        if (!this.held && event.pointerType !== "touch") this.point(...this.toMap(...now));
-        return;
-      }
-      const [across, down] = [now[0] - known.at[0], now[1] - known.at[1]];
-      known.moved += Math.hypot(across, down);
-      if (this.pointers.size === 2) {
-        const [a, b] = [...this.pointers.values()];
-        const before = Math.hypot(a.at[0] - b.at[0], a.at[1] - b.at[1]);
-        known.at = now;
-        const after = Math.hypot(a.at[0] - b.at[0], a.at[1] - b.at[1]);
-        this.pan(across / 2, down / 2);
-        if (before > 0) this.zoom(after / before, (a.at[0] + b.at[0]) / 2, (a.at[1] + b.at[1]) / 2);
-      } else {
-        known.at = now;
-        if (known.touch) this.point(...this.toMap(...now));
-        else if (known.moved > 4) this.pan(across, down);
-      }
-    });
-    const up = (event) => {
-      const known = this.pointers.get(event.pointerId);
-      this.pointers.delete(event.pointerId);
-      if (known && known.moved <= 4 && event.type === "pointerup") this.click(...place(event));
-    };
-    canvas.addEventListener("pointerup", up);
-    canvas.addEventListener("pointercancel", up);
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), ...place(event));
-    }, { passive: false });
-    canvas.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-      if (step) {
-        event.preventDefault();
-        if (event.shiftKey) {
-          this.pan(-step[0] * 40, step[1] * 40);
-          return;
-        }
-        const unit = Math.min(...this.size) / 40 / this.view.k;
-        const [x, y] = this.cursor || [this.view.x, this.view.y];
-        this.point(x + step[0] * unit, y + step[1] * unit);
-        this.hold(true);
-      } else if (event.key === "Enter") {
-        this.hold(!this.held);
-      } else if (event.key === "+" || event.key === "=") {
-        this.zoom(1.3);
-      } else if (event.key === "-") {
-        this.zoom(1 / 1.3);
-      }
-    });
-  }
-}
-
-function niceStep(least) {
-  const power = 10 ** Math.floor(Math.log10(least));
-  return power * ([1, 2, 5, 10].find((digit) => digit * power >= least) || 10);
-}
-
-function tick(value, step) {
-  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return (Math.abs(value) < step / 2 ? 0 : value).toFixed(digits).replace("-", "−");
-}
-
-// levels (height, width, channels) to pixels of a canvas
-export function pictureOf(levels, model) {
-  const image = new ImageData(model.wide, model.height);
-  for (let place = 0, at = 0; place < model.wide * model.height; place++) {
-    for (let part = 0; part < 3; part++) image.data[4 * place + part] = levels[at + (model.channels === 1 ? 0 : part)];
-    at += model.channels;
-    image.data[4 * place + 3] = 255;
-  }
-  return image;
 }

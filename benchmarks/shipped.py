@@ -1,4 +1,4 @@
-"""Makes the models that come with the package: `python -m vaekit.shipped.make`, with MNIST and Fashion-MNIST at hand.
+"""Makes the models that come with the package: `python benchmarks/shipped.py`, with MNIST and Fashion-MNIST at hand.
 
 Each is trained by a recipe of a few settings, stored in half precision (its numbers are measured after that), and entered
 into `index.json` with its hash.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import vaekit
+import vaekit.shipped
 from vaekit.config import encode
 from vaekit.records import to_json
 from vaekit.runs import write_atomically
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/shipped"), help="folder of the runs; finished ones are kept"
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--out", type=Path, default=Path(vaekit.shipped.__file__).parent)
     parser.add_argument("--only", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--importance-samples", type=int, default=100)
     parser.add_argument("--limit", type=int, default=2000, help="test images to measure on")
