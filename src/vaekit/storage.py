@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Mapping
@@ -17,13 +18,13 @@ from torch import Tensor
 from vaekit import __version__
 from vaekit.config import decode, encode
 from vaekit.data.images import DataInfo
-from vaekit.errors import InputError
+from vaekit.errors import InputError, unknown
 from vaekit.models.table import Model
 from vaekit.networks.layers import on_device
 from vaekit.noise import seeded
 from vaekit.runs import Run, write_atomically
 from vaekit.settings import Config
-from vaekit.shipped import find
+from vaekit.shipped import find, shipped
 
 _FORMAT = "vaekit-1"
 
@@ -89,6 +90,8 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Model
     file = Path(path)
     if not file.exists():
         file = find(str(path)) or file
+        if not file.exists() and difflib.get_close_matches(str(path), shipped(), cutoff=0.7):
+            raise unknown("model", str(path), shipped())
     if file.is_dir():
         file = file / "model.safetensors"
         if (file.parent / "config.json").exists() and not file.exists():

@@ -64,6 +64,8 @@ def test_a_name_that_is_none_is_told_from_a_path() -> None:
     assert find("runs/mine") is None
     with pytest.raises(InputError, match="there is no model"):
         vaekit.load("runs/mine")
+    with pytest.raises(InputError, match="model 'mnist-cnv' is unknown; did you mean 'mnist-conv'"):
+        vaekit.load("mnist-cnv")
 
 
 @pytest.mark.parametrize("part", ["none", "encoder"])

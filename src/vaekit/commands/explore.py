@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import sys
@@ -100,10 +101,12 @@ def _listening(host: str, port: int | None) -> socket.socket:
             found.bind((host, wanted))
             found.listen(128)
             return found
-        except socket.gaierror:
-            raise InputError(f"--host {host!r}: is no address of this machine; give 127.0.0.1 or 0.0.0.0") from None
         except OSError as problem:
             found.close()
+            if isinstance(problem, socket.gaierror) or problem.errno == errno.EADDRNOTAVAIL:
+                raise InputError(
+                    f"--host {host!r}: is no address of this machine; give 127.0.0.1 or 0.0.0.0"
+                ) from None
             reason = problem.strerror or problem
     ports = f"{_PORT} to {_PORT + _TRIES - 1} are" if port is None else f"{port} is"
     raise InputError(f"--port: {ports} not to be had on {host} ({reason}); give another, or 0 for any that is free")
