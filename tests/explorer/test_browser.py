@@ -156,7 +156,7 @@ def test_an_image_that_is_dropped_shows_what_the_model_makes_of_it(
     code, _ = state(page)
     np.testing.assert_allclose(code[0].numpy(), scene.codes.means[11], atol=1e-4)
     assert "Mean squared error" in page.inner_text("#own")
-    assert page.locator("#own .thumbs canvas").count() == 8
+    assert page.locator("#own .eight canvas").count() == 8
 
 
 def test_slots_lines_squares_and_directions(page: Any) -> None:

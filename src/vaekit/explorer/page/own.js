@@ -59,7 +59,7 @@ export class OwnImage {
     if (told.length) this.place.append(element("p", {}, `${told.join(", ")}.`));
     if (found.neighbours.length) {
       this.place.append(element("h3", {}, "Nearest images on the map"));
-      this.place.append(element("div", { class: "thumbs" }, ...found.neighbours.map((index) => app.thumbnail(index))));
+      this.place.append(element("div", { class: "eight" }, ...found.neighbours.map((index) => app.thumbnail(index))));
     }
     this.place.append(element("div", { class: "row" },
       element("button", { type: "button", onclick: () => app.setCode(Float32Array.from(found.code)) }, "Go there"),
