@@ -73,6 +73,7 @@ def sample(
         InputError: for a truncation of a prior that is no N(0, I), or of a sampler.
 
     >>> from vaekit import preset
+    >>> from vaekit.data.images import DataInfo
     >>> model = preset("mlp").model.build(DataInfo("own", (3, 16, 12)))
     >>> sample(model, 5).shape
     torch.Size([5, 3, 16, 12])
@@ -121,6 +122,7 @@ def reconstruct(model: Model, images: Tensor, labels: Tensor | None = None) -> T
     """Images through the posterior's mean and back; for a denoising model this restores them.
 
     >>> from vaekit import preset
+    >>> from vaekit.data.images import DataInfo
     >>> model = preset("cvae-onehot").model.build(DataInfo("own", (1, 28, 28), class_names=("cat", "dog")))
     >>> reconstruct(model, torch.rand(2, 1, 28, 28), labels=torch.tensor([0, 1])).shape
     torch.Size([2, 1, 28, 28])
@@ -157,6 +159,7 @@ def interpolate(
         (n, steps, channels, height, width).
 
     >>> from vaekit import preset
+    >>> from vaekit.data.images import DataInfo
     >>> model = preset("conv").model.build(DataInfo("own", (1, 28, 28)))
     >>> interpolate(model, torch.rand(2, 1, 28, 28), torch.rand(2, 1, 28, 28), steps=7).shape
     torch.Size([2, 7, 1, 28, 28])
