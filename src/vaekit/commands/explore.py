@@ -104,9 +104,7 @@ def _listening(host: str, port: int | None) -> socket.socket:
         except OSError as problem:
             found.close()
             if isinstance(problem, socket.gaierror) or problem.errno == errno.EADDRNOTAVAIL:
-                raise InputError(
-                    f"--host {host!r}: is no address of this machine; give 127.0.0.1 or 0.0.0.0"
-                ) from None
+                raise InputError(f"--host {host!r}: is no address of this machine; give 127.0.0.1 or 0.0.0.0") from None
             reason = problem.strerror or problem
     ports = f"{_PORT} to {_PORT + _TRIES - 1} are" if port is None else f"{port} is"
     raise InputError(f"--port: {ports} not to be had on {host} ({reason}); give another, or 0 for any that is free")
