@@ -52,4 +52,18 @@ def test_own_images_take_the_place_of_the_data(runs: dict[str, Path], tmp_path: 
 
 
 def test_points_are_limited(runs: dict[str, Path]) -> None:
-    assert Opened(runs["plain"], points=60).scene.description["count"] == 161  # never fewer than 256, where there are
+    assert [Opened(runs["plain"], points=most).scene.description["count"] for most in (60, 1000)] == [60, 161]
+
+
+def test_a_site_names_no_folder_of_the_machine(tmp_path: Path) -> None:
+    from vaekit.export.site import public
+    from vaekit.records import to_json
+
+    np.save(tmp_path / "own.npy", np.random.default_rng(0).integers(0, 256, (60, 6, 6), np.uint8))
+    given = {**SMALL, "data": str(tmp_path / "own.npy"), "train_limit": None, "batch_size": 20, "epochs": 1}
+    run = vaekit.train(tmp_path / "run", "mlp", observer=Silent(), **given)  # type: ignore[arg-type]
+    assert str(tmp_path) in to_json(Opened(run.path).scene.description)
+    (tmp_path / "own.npy").unlink()
+    scene = public(Opened(run.path).scene)  # with a note that the data are missing, were it kept
+    assert str(tmp_path) not in to_json(scene.description)
+    assert scene.description["data"] == "own.npy"

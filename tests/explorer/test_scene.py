@@ -118,7 +118,9 @@ def vaekit_elsewhere(config: object) -> object:
     return replace(config, ("data", "data"), "/nowhere/own.npy")
 
 
-@pytest.mark.parametrize(("latents", "asked", "most"), [(2, 10_000, 10_000), (4096, 10_000, 976), (65536, 9000, 256)])
+@pytest.mark.parametrize(
+    ("latents", "asked", "most"), [(2, 10_000, 10_000), (4096, 10_000, 976), (65536, 9000, 256), (2, 50, 50)]
+)
 def test_wide_codes_are_fewer(latents: int, asked: int, most: int) -> None:
     assert most_points(latents, asked) == most
 

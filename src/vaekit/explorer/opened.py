@@ -51,7 +51,7 @@ class Opened:
         self.note = ""
         found, split = self._images(trained) if images is None else (trained.read(images, self.folder).images, "own")
         self._found, self._split = None if found is None else found.spread(limit), split
-        self.scene = self._scene(trained)
+        self.scene = self._scene(trained, self.version)
 
     def _images(self, trained: Trained) -> tuple[Images | None, str]:
         try:
@@ -66,8 +66,8 @@ class Opened:
             return load(self.path)
         return Trained(load_unfinished(self.run), self.run.config, self.run.info, self.path)
 
-    def _scene(self, trained: Trained) -> Scene:
-        return Scene(trained, self._found, self._split, {"version": self.version, "note": self.note, **self.training})
+    def _scene(self, trained: Trained, version: int) -> Scene:
+        return Scene(trained, self._found, self._split, {"version": version, "note": self.note, **self.training})
 
     def _signature(self) -> tuple[Any, ...]:
         """Changes with the weights."""
@@ -108,10 +108,7 @@ class Opened:
         now = self._signature()
         if now == self._seen:
             return False
-        scene = self._scene(self._trained())
+        scene = self._scene(self._trained(), self.version + 1)
         scene.description  # noqa: B018  # computed here, not by the first who asks
-        self._seen, self.version = now, self.version + 1
-        scene.about["version"] = self.version
-        scene.__dict__.pop("description", None)
-        self.scene = scene
+        self.scene, self._seen, self.version = scene, now, self.version + 1
         return True

@@ -291,7 +291,7 @@ class Scene:
 
 def most_points(latent_dim: int, asked: int) -> int:
     """How many codes may come along at that many numbers each."""
-    return max(256, min(asked, _MOST_NUMBERS // latent_dim))
+    return min(asked, max(256, _MOST_NUMBERS // latent_dim))
 
 
 def to_levels(images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from vaekit.explorer.scene import Scene
 from vaekit.export.onnx import difference, graph
 from vaekit.export.parts import Part
 from vaekit.export.table import FORMATS, Exported, need_packages
+from vaekit.export.weights import without_paths
 from vaekit.records import to_json
 from vaekit.trained import Trained
 
@@ -64,8 +65,7 @@ class Site:
     def export(self, trained: Trained) -> Exported:
         need_packages(("onnx", "onnxscript", "onnxruntime"), "export", "--format explorer")
         runtime = _runtime()
-        opened = Opened(trained.path, points=POINTS)
-        scene = opened.scene
+        scene = public(Opened(trained.path, points=POINTS).scene)
         weights = ("weights",) if trained.model.conditional else ()
         models = {
             "decoder": Part("decoder", _Decode(trained).eval(), ("chart", *weights), ("levels",)),
@@ -83,6 +83,11 @@ class Site:
         page["index.html"] = page["index.html"].replace(b"<html ", b'<html data-source="files" ', 1)
         files |= page | {f"runtime/{name}": content for name, content in runtime.items()}
         return Exported(files, {"files": about, "points": description["count"]})
+
+
+def public(scene: Scene) -> Scene:
+    """The same without folders of the machine that the model was trained on: the description is read by strangers."""
+    return Scene(without_paths(scene.trained), scene.images, scene.split, {**scene.about, "note": ""})
 
 
 def _runtime() -> dict[str, bytes]:

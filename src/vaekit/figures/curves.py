@@ -26,7 +26,7 @@ def loss_curves(run: Run) -> Drawn | None:
         return None
     panels = [(key, title) for key, title in _PANELS if any(r["train"].get(key) is not None for r in records)]
     figure = new_figure(PAGE, 640)
-    wide = _widest(records, [key for key, _ in panels]) > 4  # such as 19000 or -4000
+    wide = _widest(records, [key for key, _ in panels]) > 4  # such as 19000, -4000 or 0.015
     left, between = (0.082, 0.82) if wide else (0.062, 0.64)
     figure.subplots_adjust(left=left, right=0.908, top=0.8, bottom=0.16, wspace=between)
     figure.text(0.0067, 0.95, "Training, epoch by epoch", size=11, weight="bold", va="center")
@@ -58,9 +58,15 @@ def loss_curves(run: Run) -> Drawn | None:
 
 
 def _widest(records: Sequence[dict[str, Any]], keys: Sequence[str]) -> int:
-    """Most characters of a value before its decimal point."""
-    values = (part.get(key) for record in records for part in (record["train"], record["val"]) if part for key in keys)
-    return max((len(f"{value:.0f}") for value in values if value is not None and math.isfinite(value)), default=0)
+    """Most characters that the ticks of a panel need: of whole numbers, or of small ones with their decimals."""
+    widest = 0
+    for key in keys:
+        values = [part.get(key) for record in records for part in (record["train"], record["val"]) if part]
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        if known:
+            decimals = 4 if max(map(abs, known)) < 0.1 else 0
+            widest = max(widest, decimals + max(len(f"{value:.0f}") for value in known))
+    return widest
 
 
 def epoch_ticks(last: int) -> list[int]:
