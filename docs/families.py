@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vaekit.commands.console import combination, setting_row
 from vaekit.config import flags
-from vaekit.families import FAMILIES, fitting_priors, latents
+from vaekit.families import FAMILIES, OWN, fitting_priors, latents
 from vaekit.latents.table import POSTERIORS, PRIORS
 from vaekit.models.table import MODELS
 from vaekit.objectives.table import OBJECTIVES
@@ -49,8 +49,9 @@ def spaces() -> str:
     """Which prior goes with which posterior."""
     lines = ["| | " + " | ".join(f"`{prior}`" for prior in PRIORS) + " |", "| --- " * (len(list(PRIORS)) + 1) + "|"]
     for name, _ in latents():
-        marks = ["yes" if prior in fitting_priors(name) else "" for prior in PRIORS]
-        lines.append(f"| `{name}` | " + " | ".join(marks) + " |")
+        fitting = fitting_priors(name)
+        if fitting != [OWN]:
+            lines.append(f"| `{name}` | " + " | ".join("yes" if prior in fitting else "" for prior in PRIORS) + " |")
     return "\n".join(lines)
 
 

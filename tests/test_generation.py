@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from vaekit.data.images import DataInfo
+from vaekit.data.batches import Data
+from vaekit.data.images import DataInfo, Images
 from vaekit.errors import InputError
+from vaekit.evaluation.likelihood import estimate
 from vaekit.generation import (
     corners,
     decode,
@@ -16,6 +18,7 @@ from vaekit.generation import (
     manifold,
     prior_spread,
     reconstruct,
+    sample,
     transfer_style,
     traverse,
 )
@@ -24,6 +27,7 @@ from vaekit.models.vae import VAEConfig
 from vaekit.networks.conditioning import OneHot, Unconditional
 from vaekit.networks.mlp import MLP
 from vaekit.paths import lerp, slerp
+from vaekit.settings import configure, preset
 
 INFO = DataInfo("own", (1, 8, 8), class_names=("a", "b", "c"))
 
@@ -142,3 +146,20 @@ def test_a_manifold_runs_left_to_right_and_bottom_to_top(images):
             torch.testing.assert_close(found[place], wanted, atol=1e-5, rtol=1e-4)
         if label is not None:
             torch.testing.assert_close(manifold(model, 3, torch.tensor(2)), found)
+
+
+def test_temperatures_are_one_for_all_levels_or_one_for_each() -> None:
+    model = preset("mlp").model.build(DataInfo("own", (1, 8, 8)))
+    assert torch.equal(sample(model, 3, temperature=[0.5]), sample(model, 3, temperature=0.5))
+    with pytest.raises(
+        InputError, match=r"^--temperature 1,0\.5: 2 temperatures for a model of 1 level of latents; give a"
+    ):
+        sample(model, 3, temperature=[1, 0.5])
+
+
+def test_a_model_whose_draws_do_not_differ_is_measured_with_one() -> None:
+    model = configure("mlp", posterior="deterministic", objective="autoencoder").model.build(DataInfo("own", (1, 8, 8)))
+    images = Images(torch.randint(0, 256, (5, 8, 8, 1), generator=torch.Generator().manual_seed(0)).to(torch.uint8))
+    many, one = (estimate(model.eval(), Data(), images, count) for count in (50, 1))
+    assert many.num_samples == 1
+    assert torch.equal(many.distortion, one.distortion)

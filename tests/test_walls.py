@@ -336,3 +336,31 @@ def test_a_run_of_a_missing_part_says_so(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("wall-miwae", "wall-gone"))
     with pytest.raises(InputError, match="objective 'wall-gone' is unknown"):
         Run(run.path)
+
+
+def test_an_epochs_record_counts_the_codes_of_all_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Perplexities of batches, averaged, would grow with the batch."""
+    monkeypatch.setattr("vaekit.training.validation._BATCH", 7)
+    run = vaekit.train(tmp_path / "run", config=WALLS["quantized"](), observer=Silent())
+    model, chosen, info = vaekit.load_model(run.path)
+    images = load_splits(chosen.data, None).val
+    noise = Noise.from_seed(0, len(images), "any")
+    with torch.no_grad():
+        whole = model.draw(chosen.data.batch(images, noise.index, noise), noise=noise)
+    counts = whole.tallies["codes"].double()
+    shares = counts[counts > 0] / len(images)
+    best = max(run.metrics(), key=lambda record: record["epoch"])["val"]
+    assert best["used_codes"] == len(shares)
+    assert best["perplexity_codes"] == pytest.approx((-(shares * shares.log()).sum()).exp().item())
+    for record in run.metrics():
+        assert 1 <= record["train"]["perplexity_codes"] <= record["train"]["used_codes"] <= model.codebook.shape[0]
+
+
+def test_two_levels_are_rated_one_by_one(tmp_path: Path) -> None:
+    run = vaekit.train(tmp_path / "run", config=WALLS["two-levels"](), observer=Silent())
+    for record in run.metrics():
+        levels = [record["val"][f"rate_level_{level}_nats"] for level in (1, 2)]
+        assert sum(levels) == pytest.approx(record["val"]["rate_nats"], rel=1e-5)
+    found = vaekit.evaluate(run.path, num_importance_samples=3, limit=20)
+    assert len(found["rate_by_level_nats"]) == 2
+    assert sum(found["rate_by_level_nats"]) == pytest.approx(found["rate_nats"], rel=1e-6)

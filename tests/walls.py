@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -188,6 +188,14 @@ class Quantized(Autoencoder):
         commitment = 0.25 * (encoded - nearest.detach()).square().sum(-1)
         return Codes(value, encoded=encoded.detach(), chosen=chosen), {"commitment": commitment}
 
+    def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
+        found = super().draw(batch, sample_shape, noise)
+        (latent,) = found.latents
+        assert isinstance(latent, Codes)
+        assert latent.chosen is not None
+        entries = torch.arange(len(self.codebook), device=self.codebook.device)
+        return replace(found, tallies={"codes": (latent.chosen[:, None] == entries).sum(0)})
+
     def after_step(self, draw: Draw, gather: Callable[[Tensor], Tensor]) -> None:
         (latent,) = draw.latents
         assert isinstance(latent, Codes)
@@ -215,6 +223,9 @@ class AutoencoderWall:
     latent_dim: int = leaf(LATENTS, "size of the code", ge=1)
     likelihood: Likelihood = choice(LIKELIHOODS, Bernoulli, "how an image is scored")
 
+    def num_latents(self, info: DataInfo) -> int:
+        return self.latent_dim
+
     def build(self, info: DataInfo) -> Model:
         return Autoencoder(*_networks(info, self.latent_dim), self.likelihood.build())
 
@@ -226,6 +237,9 @@ class QuantizedWall:
     latent_dim: int = leaf(LATENTS, "size of a codebook entry", ge=1)
     entries: int = leaf(8, "entries of the codebook", ge=2)
     likelihood: Likelihood = choice(LIKELIHOODS, Bernoulli, "how an image is scored")
+
+    def num_latents(self, info: DataInfo) -> int:
+        return self.latent_dim
 
     def build(self, info: DataInfo) -> Model:
         networks = _networks(info, self.latent_dim)
@@ -279,6 +293,9 @@ class TwoLevelsWall:
     bottom_dim: int = leaf(4, "latents of the bottom level", ge=1)
     likelihood: Likelihood = choice(LIKELIHOODS, Bernoulli, "how an image is scored")
 
+    def num_latents(self, info: DataInfo) -> int:
+        return self.latent_dim + self.bottom_dim
+
     def build(self, info: DataInfo) -> Model:
         return TwoLevels(info, self.latent_dim, self.bottom_dim, self.likelihood.build())
 
@@ -313,6 +330,9 @@ class ForeignWall:
 
     latent_dim: int = leaf(LATENTS, "latents", ge=1)
     likelihood: Likelihood = choice(LIKELIHOODS, Bernoulli, "how an image is scored")
+
+    def num_latents(self, info: DataInfo) -> int:
+        return self.latent_dim
 
     def build(self, info: DataInfo) -> Model:
         encoder, decoder = _networks(info, self.latent_dim)

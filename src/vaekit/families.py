@@ -7,6 +7,8 @@ import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
 from vaekit.latents.table import POSTERIORS, PRIORS
@@ -78,6 +80,9 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+OWN = "its own"  # the prior of a model that leaves none to choose
+
+
 class Latents(NamedTuple):
     """A way to infer latents: a posterior of the plain model, or a model of its own that has none to choose."""
 
@@ -94,7 +99,16 @@ def latents() -> list[Latents]:
     """Every posterior, then every further model."""
     small = {"latent_dim": 2, "network": MLP(hidden=(4,))}
     found = [Latents(name, VAEConfig(posterior=POSTERIORS[name](), **small)) for name in POSTERIORS]  # type: ignore[arg-type]
-    return found + [Latents(name, MODELS[name](**small)) for name in MODELS if name != "vae"]
+    for name in MODELS:
+        if name != "vae":
+            known = {field.name for field in dataclasses.fields(MODELS[name])}
+            found.append(Latents(name, MODELS[name](**{key: value for key, value in small.items() if key in known})))
+    return found
+
+
+def _priors(config: Any) -> list[str]:
+    """The priors that can be chosen for a model; of one that brings its own, `OWN` alone."""
+    return list(PRIORS) if hasattr(config, "prior") else [OWN]
 
 
 @functools.cache
@@ -106,10 +120,12 @@ def _built() -> dict[tuple[str, str], tuple[frozenset[str], bool] | None]:
     info = DataInfo("any", (1, 8, 8))
     found: dict[tuple[str, str], tuple[frozenset[str], bool] | None] = {}
     for name, config in latents():
-        for prior in PRIORS:
+        for prior in _priors(config):
             try:
-                model = dataclasses.replace(config, prior=PRIORS[prior]()).build(info)
-                found[name, prior] = model.provides, any(True for _ in model.prior.parameters())
+                chosen = config if prior == OWN else dataclasses.replace(config, prior=PRIORS[prior]())
+                model = chosen.build(info)
+                learned = getattr(model, "prior", nn.Identity()).parameters()
+                found[name, prior] = model.provides, any(True for _ in learned)
             except InputError:
                 found[name, prior] = None
     return found
@@ -117,14 +133,14 @@ def _built() -> dict[tuple[str, str], tuple[frozenset[str], bool] | None]:
 
 def fitting_priors(name: str) -> list[str]:
     """The priors that go with one of `latents`."""
-    return [prior for prior in PRIORS if _built()[name, prior] is not None]
+    return [prior for prior in (*PRIORS, OWN) if _built().get((name, prior)) is not None]
 
 
 def fits(objective: str, name: str) -> tuple[list[str], list[str]]:
     """The priors under which an objective trains one of `latents`, and what stands against it under all others, in words."""
     entry, priors, lacking = OBJECTIVES[objective](), [], []
-    for prior in PRIORS:
-        if (built := _built()[name, prior]) is None:
+    for prior in (*PRIORS, OWN):
+        if (built := _built().get((name, prior))) is None:
             continue
         provides, learned = built
         missing = [PROVIDES[need] for need in sorted(entry.needs - provides)]

@@ -6,7 +6,7 @@ Images are float (n, channels, height, width) in [0, 1]: the mean of p(image | z
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -51,7 +51,7 @@ def sample(
     count: int,
     labels: Tensor | None = None,
     seed: int = 0,
-    temperature: float = 1.0,
+    temperature: float | Sequence[float] = 1.0,
     sampler: Sampling | None = None,
     truncation: float | None = None,
 ) -> Tensor:
@@ -64,13 +64,15 @@ def sample(
             that reads attributes: (count, k) or (k,), NaN for one at its mean; None has all at their means.
         seed: the same seed gives the same images, and the first n of any larger count.
         temperature: factor of the latents' distance from the origin, or of a sampler's from the mean of the codes; below 1,
-            images are more typical and less varied.
+            images are more typical and less varied. For a model with several levels of latents one for each, from the
+            level that is drawn first, or one for all.
         sampler: takes the prior's place; see `vaekit.load_sampler`.
         truncation: largest distance of each latent from 0, in standard deviations: the prior is cut off there
             (`truncated_normal`), while a temperature shrinks it and leaves its shape. None: nowhere.
 
     Raises:
-        InputError: for a truncation of a prior that is no N(0, I), or of a sampler.
+        InputError: for a truncation of a prior that is no N(0, I), or of a sampler; for a number of temperatures that is
+            not that of the levels.
 
     >>> from vaekit import preset
     >>> from vaekit.data.images import DataInfo
@@ -86,12 +88,33 @@ def sample(
     noise = Noise.from_seed(seed, count, "sample", device=device_of(model))
     if truncation is not None:
         _check_truncation(model, sampler, truncation)
+    temperatures = temperatures_of(model, temperature)
     if sampler is not None:
-        return decode(model, sampler.sample(noise, condition, temperature), condition)
-    latents = model.sample_prior(count, condition, noise)
-    if truncation is not None:
-        latents = model.geometry.point(truncated_normal(model.geometry.chart(latents), truncation))
-    return decode(model, model.geometry.tempered(latents, temperature), condition)
+        return decode(model, sampler.sample(noise, condition, temperatures[0]), condition)
+    if truncation is None:
+        return decode(model, model.sample_prior(count, condition, noise, temperatures), condition)
+    chart = model.geometry.chart(model.sample_prior(count, condition, noise))
+    latents = model.geometry.point(truncated_normal(chart, truncation))
+    return decode(model, model.geometry.tempered(latents, temperatures[0]), condition)
+
+
+def temperatures_of(model: Model, given: float | Sequence[float]) -> list[float]:
+    """One temperature for each level of a model.
+
+    Raises:
+        InputError: when there are neither as many as levels nor one for all.
+    """
+    values = [float(given)] if isinstance(given, int | float) else [float(value) for value in given]
+    if len(values) == 1:
+        return values * model.levels
+    if len(values) != model.levels:
+        text = ",".join(f"{value:g}" for value in values)
+        fitting = "a single one" if model.levels == 1 else f"one, or {model.levels} with commas between them"
+        raise InputError(
+            f"--temperature {text}: {len(values)} temperatures for a model of {model.levels} "
+            f"level{'s' * (model.levels != 1)} of latents; give {fitting}"
+        )
+    return values
 
 
 def _check_truncation(model: Model, sampler: Sampling | None, truncation: float) -> None:

@@ -65,7 +65,7 @@ class Trained:
 
     @property
     def latent_dim(self) -> int:
-        return self.config.model.latent_dim
+        return self.config.model.num_latents(self.info)
 
     @property
     def data(self) -> Data:

@@ -128,9 +128,9 @@ def test_extreme_weights_neither_overflow_nor_vanish() -> None:
 def test_active_units_are_means_that_vary() -> None:
     generator = torch.Generator().manual_seed(0)
     codes = torch.randn(5000, 4, generator=generator).double() * torch.tensor([1.0, 0.11, 0.09, 0.0]) + 3
-    assert Estimate(codes[:, 0], None, None, None, codes, True).active_units() == 2
-    assert Estimate(codes[:, 0], None, None, None, codes, False).active_units() is None
-    assert Estimate(codes[:1, 0], None, None, None, codes[:1], True).active_units() is None
+    assert Estimate(codes[:, 0], None, None, None, None, codes, True, 1).active_units() == 2
+    assert Estimate(codes[:, 0], None, None, None, None, codes, False, 1).active_units() is None
+    assert Estimate(codes[:1, 0], None, None, None, None, codes[:1], True, 1).active_units() is None
 
 
 class Autoencoder(Model):

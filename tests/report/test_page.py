@@ -290,7 +290,9 @@ def heads(config, numbers, bounds=((-3.0, -3.0), (-2.0, -2.0))):
         {"epoch": e, "train": {"elbo_nats": t}, "val": None if v is None else {"elbo_nats": v}}
         for e, (t, v) in enumerate(bounds, 1)
     ]
-    return " ".join(f"{head} {text}" for head, text in notes(SimpleNamespace(config=config), numbers, records))
+    return " ".join(
+        f"{head} {text}" for head, text in notes(SimpleNamespace(config=config, info=None), numbers, records)
+    )
 
 
 def test_a_sound_run_has_no_notes():
@@ -320,7 +322,7 @@ def test_a_large_beta_is_explained():
     ],
 )
 def test_each_weakness_has_its_note_and_nothing_else(changed, words):
-    said = notes(SimpleNamespace(config=configure("conv")), {**PLAIN, **changed}, [])
+    said = notes(SimpleNamespace(config=configure("conv"), info=None), {**PLAIN, **changed}, [])
     assert len(said) == 1
     assert words in " ".join(said[0])
 

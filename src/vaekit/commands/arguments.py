@@ -177,6 +177,23 @@ class Parser(argparse.ArgumentParser):
         metavar = "N" if kind is int else "X"
         self.add_argument(flag, type=parse, default=default, metavar=metavar, help=f"{help} {shown}")
 
+    def numbers(self, flag: str, default: float, help: str, least: float = 0, most: float = MOST) -> None:
+        """Add a flag that takes one number or several, with commas between them, each from `least` to `most`."""
+        allowed = limits(Leaf("", ge=least, le=most))
+
+        def parse(text: str) -> list[float]:
+            try:
+                values = [float(part) for part in text.split(",")]
+            except ValueError:
+                values = []
+            if not values or not all(least <= value <= most for value in values):
+                raise argparse.ArgumentTypeError(
+                    f"{text!r} is no list of numbers; give numbers ({allowed}), such as 1,0.8"
+                )
+            return values
+
+        self.add_argument(flag, type=parse, default=[default], metavar="LIST", help=f"{help} {facts(default, allowed)}")
+
     def seed(self, help: str) -> None:
         """Add ``--seed``."""
         self.number("--seed", 0, help, least=0, most=_LARGEST)

@@ -35,7 +35,10 @@ from vaekit.settings import Config
 from vaekit.storage import load_model
 from vaekit.trained import Trained, load
 
-_TEMPERATURE = "factor of the latents: below 1 images are more typical and less varied"
+_TEMPERATURE = (
+    "factor of the latents: below 1 images are more typical and less varied; for a model with several levels of latents "
+    "one for each, such as 1,1,0.8, or one for all"
+)
 
 
 def sample_verb(parser: Parser, words: list[str]) -> None:
@@ -57,7 +60,7 @@ def sample_verb(parser: Parser, words: list[str]) -> None:
         metavar="NAME",
         help="a density fitted to the codes by vaekit fit-sampler, in the prior's place [none: the prior]",
     )
-    parser.number("--temperature", 1.0, _TEMPERATURE, least=0, most=100)
+    parser.numbers("--temperature", 1.0, _TEMPERATURE, least=0, most=100)
     parser.number(
         "--truncation",
         10.0,

@@ -78,7 +78,7 @@ def traverse_verb(parser: Parser, words: list[str]) -> None:
     steps = options.steps or (_FRAMES if film else 11)
     model, config, info = load_model(options.run)
     label = _label(options.label, model, info)
-    chosen = None if options.latents is None else _latents(options.latents, config.model.latent_dim)
+    chosen = None if options.latents is None else _latents(options.latents, config.model.num_latents(info))
 
     count, first = options.count, options.image_index
     options.count = max(_RATED, first + count)
@@ -138,13 +138,13 @@ def _label(given: str | None, model: Model, info: DataInfo) -> int | None:
     return class_index(info, given)
 
 
-def _latents(text: str, latent_dim: int) -> list[int]:
+def _latents(text: str, num_latents: int) -> list[int]:
     """Numbers of latents, counted from 0, from a list that counts from 1."""
     numbers = []
     for word in text.split(","):
-        if not word.strip().isdecimal() or not 1 <= int(word) <= latent_dim:
+        if not word.strip().isdecimal() or not 1 <= int(word) <= num_latents:
             raise InputError(
-                f"--latents {text}: {word!r} is no latent of this model; give numbers from 1 to {latent_dim}"
+                f"--latents {text}: {word!r} is no latent of this model; give numbers from 1 to {num_latents}"
             )
         numbers.append(int(word) - 1)
     return numbers

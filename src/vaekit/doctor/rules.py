@@ -326,7 +326,7 @@ def data(evidence: Evidence, records: Records) -> Iterator[Finding]:
             "few-images",
             "remark",
             f"There are {info.num_train:,} training images only.",
-            f"{several(config.model.latent_dim, 'latent')} and a decoder can learn so few images by heart.",
+            f"{several(config.model.num_latents(info), 'latent')} and a decoder can learn so few images by heart.",
             "Give more images, or keep the network small and the best weights: --select-best, with --validation above 0.",
             None,
             {"num_train": info.num_train},

@@ -50,10 +50,11 @@ def evaluate(
     Returns:
         A record for JSON. Quantities in nats are per image: ``elbo_nats`` = -(``distortion_nats`` + ``rate_nats``), and
         ``nll_nats`` is the importance-sampled estimate of -log p(x), given the condition where there is one; all are None
-        where the model has no bound. ``standard_error_nats`` is that of the mean over images of ``nll_nats``.
-        ``bits_per_dim`` is ``nll_nats`` / (D log 2) of D pixel values where the measure is discrete; of a density of
-        dequantized pixels it is (``nll_nats`` + D log 256) / (D log 2), an upper bound on the bits of their grey levels;
-        elsewhere None.
+        where the model has no bound. A model with several groups of latents has ``rate_by_level_nats`` too, from the group
+        that is drawn first, and one whose draws of an image do not differ is measured with one importance sample.
+        ``standard_error_nats`` is that of the mean over images of ``nll_nats``. ``bits_per_dim`` is ``nll_nats`` /
+        (D log 2) of D pixel values where the measure is discrete; of a density of dequantized pixels it is (``nll_nats``
+        + D log 256) / (D log 2), an upper bound on the bits of their grey levels; elsewhere None.
 
     Raises:
         InputError: when there is no model or no such split, the data changed, or a count is below 1.
@@ -80,7 +81,7 @@ def evaluate(
         "num_images": len(images),
         "likelihood": LIKELIHOODS.name_of(config.model.likelihood),
         "measure": measure,
-        **_bounds(found, num_importance_samples),
+        **_bounds(found),
         "active_units": found.active_units(),
         "latent_dim": found.codes.shape[1],
     }
@@ -124,7 +125,7 @@ def prepared(device: str, counts: Mapping[str, int | None]) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _bounds(found: Estimate, num_samples: int) -> dict[str, Any]:
+def _bounds(found: Estimate) -> dict[str, Any]:
     distortion = found.distortion.mean().item()
     if found.rate is None or found.log_p is None or found.effective_samples is None:
         nothing = ("elbo_nats", "rate_nats", "nll_nats", "num_importance_samples")
@@ -139,7 +140,14 @@ def _bounds(found: Estimate, num_samples: int) -> dict[str, Any]:
         "rate_nats": rate,
         "distortion_nats": distortion,
         "nll_nats": -found.log_p.mean().item(),
-        "num_importance_samples": num_samples,
+        "num_importance_samples": found.num_samples,
         "effective_sample_size": found.effective_samples.mean().item(),
         "standard_error_nats": error,
+        **_levels(found),
     }
+
+
+def _levels(found: Estimate) -> dict[str, list[float]]:
+    if found.levels is None or found.levels.shape[-1] < 2:
+        return {}
+    return {"rate_by_level_nats": found.levels.mean(0).tolist()}

@@ -26,6 +26,8 @@ class Estimate:
     Attributes:
         distortion: -E log p(target | z), nats, (n,).
         rate: E_q[log q - log p], nats, (n,); None without a bound.
+        levels: its parts by group of latents, from the one that is drawn first, nats, (n, groups); None without a bound.
+        num_samples: importance samples an image; 1 where the draws of an image do not differ.
         log_p: the importance-weighted bound on log p(x), nats, (n,); None without a bound.
         effective_samples: (sum w)^2 / sum w^2, between 1 and the number of samples, (n,); None without a bound.
         codes: posterior means, centers of posteriors that have no mean in closed form, or deterministic codes, (n, latent).
@@ -34,10 +36,12 @@ class Estimate:
 
     distortion: Tensor
     rate: Tensor | None
+    levels: Tensor | None
     log_p: Tensor | None
     effective_samples: Tensor | None
     codes: Tensor
     stochastic: bool
+    num_samples: int
 
     def active_units(self) -> int | None:
         """Number of latents whose posterior mean varies by more than 0.01 over the images."""
@@ -86,6 +90,7 @@ def estimate(
     """
     device = images.pixels.device
     key = torch.tensor(seed_key(seed, "evaluate"), device=device)
+    num_samples = num_samples if model.draws_vary else 1
     chunk = min(num_samples, decodes_at_once)
     per_batch = max(1, decodes_at_once // chunk)
     parts: list[tuple[Tensor | None, ...]] = []
@@ -93,16 +98,20 @@ def estimate(
     for rows in torch.arange(len(images), device=device).split(per_batch):
         numbers = rows if index is None else index[rows]
         batch = data.batch(images, rows, Noise(key, numbers))
-        distortion = rate = torch.zeros(len(rows), dtype=torch.float64, device=device)
-        weights, bound, codes = _Weights(), True, None
+        distortion = torch.zeros(len(rows), dtype=torch.float64, device=device)
+        levels: Tensor | None = None
+        weights, codes = _Weights(), None
         for first in range(0, num_samples, chunk):
             count = min(chunk, num_samples - first)
             draw = model.draw(batch, (count,), Noise(key, numbers, first))
             distortion = distortion + draw.distortion.double().sum(0)
-            bound = draw.log_w is not None
-            if draw.log_w is not None and draw.rate is not None:
+            if draw.log_w is not None:
                 weights.add(draw.log_w.double())
-                rate = rate + draw.rate.double().expand(count, len(rows)).sum(0)
+                parts_of_rate = [
+                    part.rate.double().expand(count, -1).sum(0) for part in draw.latents if part.rate is not None
+                ]
+                found = torch.stack(parts_of_rate, -1)
+                levels = found if levels is None else levels + found
             if codes is None:
                 codes = _codes(draw)
                 stochastic = all(mean_of(latent.posterior) is not None for latent in draw.latents)
@@ -110,13 +119,15 @@ def estimate(
         if weights.sum is not None and weights.squares is not None:
             log_p = weights.sum - math.log(num_samples)
             effective = (2.0 * weights.sum - weights.squares).exp()
-        parts.append((distortion / num_samples, rate / num_samples if bound else None, log_p, effective, codes))
+        mean_levels = None if levels is None else levels / num_samples
+        parts.append((distortion / num_samples, mean_levels, log_p, effective, codes))
         progress((int(rows[-1]) + 1) / len(images))
     columns = [_join(column) for column in zip(*parts, strict=True)]
-    distortions, rates, log_ps, effectives, all_codes = columns
+    distortions, all_levels, log_ps, effectives, all_codes = columns
     assert distortions is not None
     assert all_codes is not None
-    return Estimate(distortions, rates, log_ps, effectives, all_codes, stochastic)
+    rates = None if all_levels is None else all_levels.sum(-1)
+    return Estimate(distortions, rates, all_levels, log_ps, effectives, all_codes, stochastic, num_samples)
 
 
 def _join(parts: Sequence[Tensor | None]) -> Tensor | None:

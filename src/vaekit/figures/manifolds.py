@@ -23,7 +23,7 @@ def manifold_map(subject: Subject) -> Drawn | None:
     A model that reads attributes gets those of one image.
     """
     geometry = subject.model.geometry
-    dimensions = geometry.dimensions(subject.config.model.latent_dim)
+    dimensions = geometry.dimensions(subject.config.model.num_latents(subject.info))
     if dimensions > 2 or not subject.samples:
         return None
     if dimensions == 1:

@@ -45,7 +45,7 @@ def reconstructions(subject: Subject) -> Drawn | None:
     rebuilt = reconstruct(subject.model, batch.input, batch.condition)
     pairs = torch.stack([_rows(batch.target, columns), _rows(rebuilt, columns)], 1).flatten(0, 1)
     labels = ["original", "reconstruction"] * (len(pairs) // 2)
-    latents = subject.config.model.latent_dim
+    latents = subject.config.model.num_latents(subject.info)
     code = "its code" if "deterministic" in subject.model.provides else "the mean of its posterior"
     title = f"Originals and reconstructions: {subject.split} images"
     caption = (

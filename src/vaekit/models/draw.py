@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from operator import add
 from typing import Any
@@ -72,6 +72,8 @@ class Draw:
         mask: None, or 1 where the target is observed.
         penalties: named further terms, each (*sample_shape, batch) or (batch,), weighted; the training step adds their
             means to the model's loss, whatever the objective.
+        tallies: counts over the images of the batch that add up over batches, such as how often each code was used, each
+            (n,); an epoch's record says of them how many of the n occur and their perplexity.
     """
 
     latents: tuple[Latent, ...]
@@ -79,6 +81,7 @@ class Draw:
     target: Tensor
     mask: Tensor | None = None
     penalties: Mapping[str, Tensor] = field(default_factory=dict)
+    tallies: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def log_p_x(self) -> Tensor:
@@ -119,7 +122,7 @@ class Draw:
                 return Latent(latent.value, latent.rebuild(), latent.prior, latent.rebuild)
             return Latent(latent.value, latent.posterior, latent.prior, latent.rebuild)
 
-        return Draw(tuple(map(again, self.latents)), self.likelihood, self.target, self.mask, self.penalties)
+        return replace(self, latents=tuple(map(again, self.latents)))
 
 
 def _total(parts: list[Any]) -> Any:

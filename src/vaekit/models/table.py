@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 from torch import Tensor, nn
@@ -36,10 +36,11 @@ class ModelConfig(Protocol):
     """An entry: sized by the data, it builds a module."""
 
     @property
-    def latent_dim(self) -> int: ...
-
-    @property
     def likelihood(self) -> Likelihood: ...
+
+    def num_latents(self, info: DataInfo) -> int:
+        """How many numbers the code of an image has, all groups of latents together."""
+        ...
 
     def build(self, info: DataInfo) -> Model: ...
 
@@ -55,6 +56,16 @@ class Model(nn.Module):
     low_precision: bool = False
     geometry: Geometry = EUCLIDEAN
     frozen: str = "none"
+
+    @property
+    def levels(self) -> int:
+        """Groups of latents, from the one that is drawn first, each with a temperature of its own in `sample_prior`."""
+        return 1
+
+    @property
+    def draws_vary(self) -> bool:
+        """Whether two draws of one image differ; where they do not, evaluation makes a single one."""
+        return True
 
     @property
     def num_classes(self) -> int | None:
@@ -126,8 +137,17 @@ class Model(nn.Module):
         """p(image | latents) of latents (*sample_shape, batch, latent), under a condition, or what `code` made of it."""
         raise TypeError(f"{type(self).__name__} does not define decode()")
 
-    def sample_prior(self, count: int, condition: Tensor | None, noise: Noise) -> Tensor:
-        """Latents (count, latent) from the prior."""
+    def sample_prior(
+        self, count: int, condition: Tensor | None, noise: Noise, temperatures: Sequence[float] | None = None
+    ) -> Tensor:
+        """Latents (count, latent) from the prior.
+
+        Args:
+            count: how many; as many as the noise has indices.
+            condition: labels (count,) or attributes (count, n), of a model that reads them.
+            noise: all that is random.
+            temperatures: for each level; below 1, latents are more typical and less varied. None: 1 for each.
+        """
         raise InputError(f"model {type(self).__name__} has no prior to sample from; choose another model")
 
     def after_step(self, draw: Draw, gather: Callable[[Tensor], Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -126,8 +126,15 @@ class VAEModel(Model):
         output = output.float()
         return self.likelihood(output.view(*lead, *output.shape[1:]) if len(lead) > 1 else output)
 
-    def sample_prior(self, count: int, condition: Tensor | None, noise: Noise) -> Tensor:
-        return draw(self.prior_given(self.code(condition)), noise, "prior")
+    @property
+    def draws_vary(self) -> bool:
+        return "deterministic" not in self.provides
+
+    def sample_prior(
+        self, count: int, condition: Tensor | None, noise: Noise, temperatures: Sequence[float] | None = None
+    ) -> Tensor:
+        latents = draw(self.prior_given(self.code(condition)), noise, "prior")
+        return latents if temperatures is None else self.geometry.tempered(latents, temperatures[0])
 
     def prior_given(self, code: Tensor | None) -> Distribution:
         """p(z | code); code (batch, k), or None for a model without condition."""
@@ -183,6 +190,9 @@ class VAEConfig:
     posterior: Posterior = choice(POSTERIORS, GaussianPosterior, "family of q(z | x)")
     prior: Prior = choice(PRIORS, StandardPrior, "family of p(z)")
     conditioning: Conditioning = choice(CONDITIONINGS, Unconditional, "how networks read labels or attributes")
+
+    def num_latents(self, info: DataInfo) -> int:
+        return self.latent_dim
 
     def build(self, info: DataInfo) -> VAEModel:
         """The module for images of `info.shape`, freshly initialized from torch's global generator.

@@ -25,6 +25,11 @@ def rate(draw: Draw) -> Tensor | None:
     return None if draw.rate is None else over_samples(draw.rate)
 
 
+def rate_by_level(draw: Draw) -> list[Tensor]:
+    """The parts of `rate`, (batch,) each, in the order in which the groups of latents are drawn; it must exist."""
+    return [over_samples(latent.rate) for latent in draw.latents if latent.rate is not None]
+
+
 def elbo(draw: Draw) -> Tensor | None:
     """E log p(target | z) - rate, (batch,); None where there is no bound."""
     return None if draw.elbo is None else over_samples(draw.elbo)

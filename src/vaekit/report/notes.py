@@ -67,7 +67,7 @@ def _beta(run: Run, numbers: Mapping[str, Any], records: Sequence[Mapping[str, A
     rate, distortion = numbers.get("rate_nats"), numbers.get("distortion_nats")
     if beta is None or rate is None or distortion is None:
         return None
-    latents = run.config.model.latent_dim
+    latents = run.config.model.num_latents(run.info)
     if beta < 0.5:
         per_latent = rate / latents
         price = "nothing" if beta == 0 else f"{beta:.3g} of a nat of distortion"

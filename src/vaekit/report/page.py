@@ -88,7 +88,8 @@ def _lede(run: Run, name: str, settings: dict[str, Any], records: Sequence[dict[
     changes = f", with {changed} setting{'s' * (changed != 1)} changed" if changed else ""
     labels = f" in {len(info.class_names)} classes" if info.class_names else ""
     epochs = f" for {number(records[-1]['epoch'])} epoch{'s' * (records[-1]['epoch'] != 1)}" if records else ""
-    latents = f"{model.latent_dim} latent{'s' * (model.latent_dim != 1)}"
+    count = model.num_latents(info)
+    latents = f"{number(count)} latent{'s' * (count != 1)}"
     return (
         f"<p class=lede>A model with {latents}, trained{epochs} on {number(info.num_train)} {colour} images "
         f"of {height}×{width} pixels{labels}. It began as preset <b>{escape(name)}</b> "

@@ -28,6 +28,7 @@ class Progress:
         finished: whether the last step, or early stopping, was reached.
         summed: steps taken in the present epoch.
         sums: float64 sums over those steps, by name.
+        tallies: float64 counts over those steps, by name; see `vaekit.models.draw.Draw`.
         records: the lines of `metrics.jsonl`.
     """
 
@@ -39,6 +40,7 @@ class Progress:
     finished: bool = False
     summed: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
+    tallies: dict[str, Tensor] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -57,7 +59,9 @@ def save_checkpoint(
     tensors |= {f"best/{key}": value for key, value in (best or {}).items()}
     tensors |= {f"average/{key}": value for key, value in (averages or {}).items()}
     tensors |= {f"sum/{key}": value for key, value in progress.sums.items()}
-    plain = {item.name: getattr(progress, item.name) for item in fields(progress) if item.name != "sums"}
+    tensors |= {f"tally/{key}": value for key, value in progress.tallies.items()}
+    held = {"sums", "tallies"}
+    plain = {item.name: getattr(progress, item.name) for item in fields(progress) if item.name not in held}
     write_tensors(path, tensors, {"progress": plain})
 
 
@@ -88,8 +92,10 @@ def load_checkpoint(
         restore(tensors, players, optimizers)
         for name, average in (averages or {}).items():
             average.copy_(tensors[f"average/{name}"])
-        sums = {name: value.to(device) for name, value in _below(tensors, "sum/").items()}
-        return Progress(**about["progress"], sums=sums), _below(tensors, "best/") or None
+        sums, tallies = (
+            {name: value.to(device) for name, value in _below(tensors, prefix).items()} for prefix in ("sum/", "tally/")
+        )
+        return Progress(**about["progress"], sums=sums, tallies=tallies), _below(tensors, "best/") or None
     except (KeyError, TypeError, RuntimeError):
         raise InputError(
             f"{path}: the checkpoint does not fit the run's config.json; restore both or train anew"

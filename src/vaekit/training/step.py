@@ -25,6 +25,23 @@ class StepResult(NamedTuple):
     draw: Draw
 
 
+def usage(tallies: Mapping[str, Tensor]) -> dict[str, float]:
+    """What an epoch's record says of tallies (see `Draw`): by name, how many of the n occurred, and their perplexity.
+
+    The perplexity is exp(H) of the shares p_i, H = -sum p_i log p_i: n where all occur equally often, 1 where one alone
+    does. It is that of all images together; means of the perplexities of batches would grow with the batch.
+
+    >>> usage({"codes": torch.tensor([2.0, 2.0, 0.0])})
+    {'used_codes': 2, 'perplexity_codes': 2.0}
+    """
+    found: dict[str, float] = {}
+    for name, counts in tallies.items():
+        shares = counts.double() / counts.double().sum().clamp_min(1.0)
+        found[f"used_{name}"] = int((counts > 0).sum())
+        found[f"perplexity_{name}"] = torch.special.entr(shares).sum().exp().item()
+    return found
+
+
 def numeric_fields(objective: Objective) -> dict[str, float]:
     """The objective's numbers that a schedule or a sweep may change, by name."""
     return {flag.name: float(flag.value) for flag in flags(objective) if flag.type is float}
@@ -80,6 +97,9 @@ class TrainingStep(nn.Module):
         logged["distortion_nats"] = bounds.distortion(draw).detach().mean()
         if (rate := bounds.rate(draw)) is not None:
             logged["rate_nats"] = rate.detach().mean()
+            if len(draw.latents) > 1:
+                by_level = bounds.rate_by_level(draw)
+                logged |= {f"rate_level_{level}_nats": part.detach().mean() for level, part in enumerate(by_level, 1)}
         if self.objective.sample_shape and draw.log_w is not None:
             axes = tuple(range(len(self.objective.sample_shape)))
             logged["iw_elbo_nats"] = bounds.importance_weighted(draw.log_w.detach(), axes).mean()

@@ -30,7 +30,7 @@ from vaekit.training.optimization import Optimizers, learning_rate
 from vaekit.training.processes import Processes
 from vaekit.training.reporting import Observer
 from vaekit.training.settling import Settling
-from vaekit.training.step import TrainingStep, numeric_fields
+from vaekit.training.step import TrainingStep, numeric_fields, usage
 from vaekit.training.validation import validate, with_bound
 
 _LOOK_EVERY = 100  # steps between looks at the device: for the display, and to stop on a loss that is not finite
@@ -99,7 +99,7 @@ def seeded_players(config: Config, splits: Splits) -> dict[str, nn.Module]:
         InputError: for images that they are not made for.
     """
     with seeded(config.training.seed, "players"):
-        return config.objective.players(config.model.latent_dim, splits.info.shape)
+        return config.objective.players(config.model.num_latents(splits.info), splits.info.shape)
 
 
 class Trainer:
@@ -152,6 +152,7 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
         self.names: list[str] = []
         self.sums: Tensor | None = None
+        self.tallies: dict[str, Tensor] = {}
         self.first_bad = torch.tensor(-1, device=device)
         self.run_step = runner(self._body, device)
         if run.checkpoint.exists():
@@ -165,6 +166,7 @@ class Trainer:
         if self.progress.sums:
             self.names = list(self.progress.sums)
             self.sums = torch.stack([self.progress.sums[name] for name in self.names])
+        self.tallies = dict(self.progress.tallies)
         if self.processes.first and self.run.metrics() != self.progress.records:
             self.run.write_metrics(self.progress.records)  # the checkpoint is the authority
 
@@ -185,7 +187,10 @@ class Trainer:
         self.names = self.names or list(result.logged)
         logged = torch.stack([result.logged[name].float() for name in self.names])
         # the logged means travel with the gradients: so the first process's checkpoint holds those of all
-        self.processes.average([*(weight.grad for weight in self.optimizers.all_parameters()), logged])
+        tallies = {name: counts.float() for name, counts in result.draw.tallies.items()}
+        self.processes.average(
+            [*(weight.grad for weight in self.optimizers.all_parameters()), logged, *tallies.values()]
+        )
         self.optimizers.step()
         self.objective.after_step(self.model, hyper)
         self.model.after_step(result.draw, self.processes.gather)
@@ -193,6 +198,11 @@ class Trainer:
             self.average.update(step)
         values = logged.double()
         self.sums = values if self.sums is None else self.sums.add_(values)
+        for name, counts in tallies.items():
+            if name in self.tallies:
+                self.tallies[name].add_(counts)
+            else:
+                self.tallies[name] = counts.double()
         bad = (self.first_bad < 0) & ~torch.isfinite(values).all()
         self.first_bad.copy_(torch.where(bad, step, self.first_bad))
 
@@ -274,7 +284,7 @@ class Trainer:
         """Validate, record, keep the best weights, write the checkpoint."""
         self._look()
         progress, settings = self.progress, self.settings
-        train = with_bound(self._means())
+        train = with_bound(self._means()) | usage(self.tallies)
         hyper = self._hyper_at(progress.step - 1)
         # what is minimized is not yet what was asked for: a bound from now would be no reason to keep these weights
         runs = any(factor < 1.0 for factor in self._factors_at(progress.step - 1).values())
@@ -302,6 +312,8 @@ class Trainer:
         progress.summed = 0
         if self.sums is not None:
             self.sums.zero_()
+        for counts in self.tallies.values():
+            counts.zero_()
         self.save()
         if self.processes.first:
             self.module.eval()
@@ -331,6 +343,7 @@ class Trainer:
             self.progress.sums = dict(zip(self.names, self.sums.clone(), strict=True))
         else:
             self.progress.sums = {}
+        self.progress.tallies = {name: counts.clone() for name, counts in self.tallies.items()}
         averages = self.average.tensors if self.average else {}
         save_checkpoint(self.run.checkpoint, self.progress, self.players, self.optimizers, self.best, averages)
         self.run.write_metrics(self.progress.records)

@@ -11,7 +11,7 @@ from torch import Tensor
 from vaekit.data.images import Images
 from vaekit.noise import seed_key
 from vaekit.training.processes import Processes
-from vaekit.training.step import TrainingStep
+from vaekit.training.step import TrainingStep, usage
 
 _BATCH = 500
 
@@ -33,6 +33,7 @@ def validate(
     scalars = {name: torch.tensor(value, device=device) for name, value in hyper.items()}
     index = torch.arange(len(images), device=device)
     totals: Tensor | None = None
+    tallies: dict[str, Tensor] = {}
     names: list[str] = []
     shared = step.objective.scope == "image" and len(images) >= processes.count
     mine = index.tensor_split(processes.count)[processes.rank] if shared else index
@@ -40,7 +41,10 @@ def validate(
     drawn = math.prod(step.objective.sample_shape)
     size = max(1, _BATCH // drawn) if step.objective.scope == "image" else _BATCH
     for part in mine.tensor_split(math.ceil(len(mine) / size)):
-        logged = step(images, part, key, now, scalars).logged
+        found = step(images, part, key, now, scalars)
+        logged = found.logged
+        for name, counts in found.draw.tallies.items():
+            tallies[name] = counts.double() + tallies.get(name, 0.0)
         names = list(logged)
         values = torch.stack([value.double() for value in logged.values()]) * len(part)
         totals = values if totals is None else totals + values
@@ -48,7 +52,8 @@ def validate(
     step.train()
     assert totals is not None
     means = (processes.sum(totals) if shared else totals) / len(images)
-    return with_bound(dict(zip(names, means.tolist(), strict=True)))
+    whole = {name: processes.sum(counts) if shared else counts for name, counts in tallies.items()}
+    return with_bound(dict(zip(names, means.tolist(), strict=True))) | usage(whole)
 
 
 def with_bound(means: dict[str, float]) -> dict[str, float]:
