@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,3 +212,54 @@ def test_unknown_label_of_a_trained_run(capsys: Capture, folder: Path) -> None:
     model, _, _ = load_model(run.path)
     expected = sample(model, 4, torch.tensor(-1))
     np.testing.assert_allclose(np.load("a.npy"), expected.permute(0, 2, 3, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "conditioning", [OneHot(label_dropout=0.2), Embedding(labelled=0.5), Attributes(label_dropout=0.2)]
+)
+def test_guidance_goes_on_from_the_output_without_condition(conditioning: Any) -> None:
+    torch.manual_seed(0)
+    attributes = isinstance(conditioning, Attributes)
+    model = VAEConfig(latent_dim=2, network=MLP(hidden=(9,)), conditioning=conditioning).build(
+        cases.info((1, 8, 8), attributes=attributes)
+    )
+    latents = torch.randn(2, 3, 2)  # with an axis of samples
+    known = torch.randn(3, model.num_attributes) if attributes else torch.tensor([2, 0, 1])
+    unknown = torch.full_like(known, torch.nan) if attributes else torch.full_like(known, -1)
+    given, free = model.decode(latents, known).logits, model.decode(latents, unknown).logits
+    assert not torch.allclose(given, free)
+    for strength in (0.0, 0.5, 1.0, 3.0):
+        with model.guided(strength):
+            found = model.decode(latents, known).logits
+        torch.testing.assert_close(found, free + strength * (given - free))
+    assert torch.equal(model.decode(latents, known).logits, given)  # afterwards all is as before
+
+
+def test_guidance_needs_a_model_that_knows_both() -> None:
+    build = VAEConfig(latent_dim=2, network=MLP(hidden=(9,))).build
+    with pytest.raises(InputError, match=r"^--guidance 2: the model is not conditional; leave it out$"):
+        sample(build(cases.info((1, 8, 8))), 3, guidance=2)
+    model = VAEConfig(latent_dim=2, network=MLP(hidden=(9,)), conditioning=OneHot()).build(cases.info((1, 8, 8)))
+    with pytest.raises(InputError, match=r"^--guidance 2: .*train with --label-dropout 0\.1$"):
+        sample(model, 3, guidance=2)
+    assert sample(model, 3).shape == (3, 1, 8, 8)
+
+
+def test_images_without_a_label_train_the_same_model(tmp_path: Path, digits: Splits) -> None:
+    """A tenth of the labels, some 15 of each class, say which digit is which; all images say what digits look like."""
+    given: dict[str, Any] = {
+        "data": "digits",
+        "latent_dim": 2,
+        "hidden": (64,),
+        "epochs": 30,
+        "threads": 1,
+        "device": "cpu",
+    }
+    run = train(tmp_path / "run", "mlp", conditioning="onehot", labelled=0.1, observer=Silent(), **given)
+    model, _, info = load_model(run.path)
+    means = torch.stack([digits.train.unit()[digits.train.labels == label].mean(0) for label in range(10)])
+    made = torch.stack([sample(model, 64, torch.tensor(label)).mean(0) for label in range(10)])
+    nearest = (made[:, None] - means).flatten(2).square().sum(-1).argmin(1)
+    assert (nearest == torch.arange(10)).sum() >= 9
+    assert info.class_names
+    assert sample(model, 4, torch.tensor(-1)).shape == (4, 1, 8, 8)

@@ -54,6 +54,7 @@ def sample(
     temperature: float | Sequence[float] = 1.0,
     sampler: Sampling | None = None,
     truncation: float | None = None,
+    guidance: float = 1.0,
 ) -> Tensor:
     """New images from the prior, or from a density that was fitted to codes.
 
@@ -69,6 +70,8 @@ def sample(
         sampler: takes the prior's place; see `vaekit.load_sampler`.
         truncation: largest distance of each latent from 0, in standard deviations: the prior is cut off there
             (`truncated_normal`), while a temperature shrinks it and leaves its shape. None: nowhere.
+        guidance: how strongly images follow their condition, of a model trained with label dropout: 1 as trained, 0 as if
+            there were none, above 1 more so (see `vaekit.models.table.Model.guided`).
 
     Raises:
         InputError: for a truncation of a prior that is no N(0, I), or of a sampler; for a number of temperatures that is
@@ -86,6 +89,19 @@ def sample(
         labels = torch.full((model.num_attributes,), math.nan)
     condition = condition_of(model, labels, count)
     noise = Noise.from_seed(seed, count, "sample", device=device_of(model))
+    with model.guided(guidance):
+        return _sampled(model, count, condition, noise, temperature, sampler, truncation)
+
+
+def _sampled(
+    model: Model,
+    count: int,
+    condition: Tensor | None,
+    noise: Noise,
+    temperature: float | Sequence[float],
+    sampler: Sampling | None,
+    truncation: float | None,
+) -> Tensor:
     if truncation is not None:
         _check_truncation(model, sampler, truncation)
     temperatures = temperatures_of(model, temperature)

@@ -144,6 +144,20 @@ def test_conditions_are_hidden_as_often_as_asked_for(probability: float) -> None
     assert torch.equal(hide(labels[part], probability, Noise(noise.key, part)), hidden[part])
 
 
+@pytest.mark.parametrize("labelled", [0.05, 0.6])
+def test_the_same_images_are_labelled_in_every_step(labelled: float) -> None:
+    count = 20_000
+    labels = torch.arange(count) % 7
+    first, again = (hide(labels, 0.0, Noise.from_seed(seed, count), labelled) for seed in (0, 1))
+    assert torch.equal(first, again)
+    known = first >= 0
+    assert abs(known.float().mean().item() - labelled) < 4 * math.sqrt(labelled * (1 - labelled) / count)
+    assert torch.equal(first[known], labels[known])
+    both = hide(labels, 0.5, Noise.from_seed(2, count), labelled) >= 0
+    assert (both & ~known).sum() == 0  # dropout hides more, and tells of nothing that is not labelled
+    assert abs(both.float().sum().item() / known.sum().item() - 0.5) < 0.1
+
+
 def conditional(conditioning: Any) -> VAEModel:
     torch.manual_seed(0)
     info = cases.info(SHAPE, attributes=isinstance(conditioning, Attributes))

@@ -35,6 +35,10 @@ from vaekit.settings import Config
 from vaekit.storage import load_model
 from vaekit.trained import Trained, load
 
+_GUIDANCE = (
+    "how strongly images follow their class or attributes, of a model trained with --label-dropout: 1 as trained, "
+    "0 as if they were not told, above 1 more so"
+)
 _TEMPERATURE = (
     "factor of the latents: below 1 images are more typical and less varied; for a model with several levels of latents "
     "one for each, such as 1,1,0.8, or one for all"
@@ -70,6 +74,7 @@ def sample_verb(parser: Parser, words: list[str]) -> None:
         most=10,
     )
     parser.set_defaults(truncation=None)
+    parser.number("--guidance", 1.0, _GUIDANCE, least=0, most=100)
     parser.seed("seed of the samples: the same seed gives the same images, whatever --count")
     parser.json("where the images are")
     options = parser.read(words)
@@ -77,7 +82,7 @@ def sample_verb(parser: Parser, words: list[str]) -> None:
     model, _, info = load_model(options.run)
     condition = _asked_for(model, info, options.label, options.attributes)
     sampler = None if options.sampler is None else load_sampler(options.run, options.sampler)
-    settings = (options.seed, options.temperature, sampler, options.truncation)
+    settings = (options.seed, options.temperature, sampler, options.truncation, options.guidance)
     write(sample(model, options.count, condition, *settings), None)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, Self
 
 from torch import Tensor, nn
@@ -50,12 +51,37 @@ class Model(nn.Module):
 
     `provides` names what its draws offer to an objective, in the words of `PROVIDES`. `low_precision` says that bfloat16
     is safe. `geometry` is that of the space of latents, for whoever walks in it. `frozen` names the part that stays.
+    `guidance` is how strongly what is decoded or drawn follows its condition; see `guided`.
     """
 
     provides: frozenset[str] = frozenset()
     low_precision: bool = False
     geometry: Geometry = EUCLIDEAN
     frozen: str = "none"
+    guidance: float = 1.0
+
+    @contextmanager
+    def guided(self, strength: float) -> Iterator[None]:
+        """Within it, what is decoded or drawn follows its condition so strongly: 1 as trained, 0 as if there were none.
+
+        An output o, such as the logits of pixels, becomes o_free + strength * (o_given - o_free), where o_free is that
+        under the unknown condition: classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598, equation 6, where
+        the strength is called 1 + w).
+
+        Raises:
+            InputError: when the model has no condition, or never learned to do without.
+        """
+        if strength != 1.0 and not self.conditional:
+            raise InputError(f"--guidance {strength:g}: the model is not conditional; leave it out")
+        if strength != 1.0 and not self.accepts_unknown:
+            raise InputError(
+                f"--guidance {strength:g}: the model never saw an image without its condition; train with --label-dropout 0.1"
+            )
+        before, self.guidance = self.guidance, strength
+        try:
+            yield
+        finally:
+            self.guidance = before
 
     @property
     def levels(self) -> int:

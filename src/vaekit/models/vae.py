@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,10 @@ from vaekit.errors import InputError
 from vaekit.latents.gaussian import GaussianPosterior, StandardPrior
 from vaekit.latents.geometry import EUCLIDEAN
 from vaekit.latents.table import POSTERIORS, PRIORS, Posterior, Prior
+from vaekit.models.conditioned import ConditionedModel, check_condition
 from vaekit.models.draw import Draw, Latent
-from vaekit.models.table import MODELS, Model
-from vaekit.networks.conditioning import CONDITIONINGS, Conditioning, Unconditional, hide
+from vaekit.models.table import MODELS
+from vaekit.networks.conditioning import CONDITIONINGS, Conditioning, Unconditional
 from vaekit.networks.conv import Conv
 from vaekit.networks.normalization import running_statistics
 from vaekit.networks.table import NETWORKS, Network
@@ -27,7 +28,7 @@ from vaekit.probability.distributions import Distribution, Point, draw
 from vaekit.probability.likelihoods import LIKELIHOODS, Bernoulli, ImageDistribution, Likelihood
 
 
-class VAEModel(Model):
+class VAEModel(ConditionedModel):
     """Encoder, posterior, prior, decoder and likelihood, each any `nn.Module`.
 
     Args:
@@ -36,9 +37,7 @@ class VAEModel(Model):
         prior: code, or None, to a distribution over latents; for its attributes see `latents.table.Prior`.
         decoder: (latents (n, latent)[, code (n, k)]) to the likelihood's parameters (n, outputs * channels, height, width).
         likelihood: the decoder's output to a distribution over images.
-        conditioning: labels (batch,), or attributes (batch, n), to codes (batch, k), with an attribute `num_classes` or
-            `num_attributes`; None for no condition. Its `label_dropout`, where it has one, is the chance that training
-            hides the condition of an image, and its `begin` reads the files that a training starts from.
+        conditioning: as `ConditionedModel` has it.
     """
 
     def __init__(
@@ -73,36 +72,6 @@ class VAEModel(Model):
     def parts(self) -> dict[str, tuple[nn.Module, ...]]:
         return {"encoder": (self.encoder, self.posterior), "decoder": (self.decoder, self.likelihood)}
 
-    @property
-    def num_classes(self) -> int | None:
-        return getattr(self.conditioning, "num_classes", None)
-
-    @property
-    def num_attributes(self) -> int | None:
-        return getattr(self.conditioning, "num_attributes", None)
-
-    @property
-    def accepts_unknown(self) -> bool:
-        return self.label_dropout > 0
-
-    @property
-    def label_dropout(self) -> float:
-        """Chance that training hides the condition of an image."""
-        return getattr(self.conditioning, "label_dropout", 0.0)
-
-    def begin(self) -> None:
-        begin = getattr(self.conditioning, "begin", None)
-        if begin is not None:
-            begin()
-
-    def code(self, condition: Tensor | None) -> Tensor | None:
-        if self.conditioning is None:
-            return None
-        if condition is None:
-            what = "labels" if self.num_attributes is None else "attributes"
-            raise InputError(f"the model is conditional and was given no {what}; give them for each image")
-        return self.conditioning(condition)
-
     def features(self, images: Tensor, code: Tensor | None) -> Tensor:
         features = self.encoder(images) if code is None else self.encoder(images, code)
         return features.float()
@@ -121,9 +90,12 @@ class VAEModel(Model):
     def _decode(self, latents: Tensor, code: Tensor | None) -> ImageDistribution:
         lead = latents.shape[:-1]
         flat = self.geometry.chart(latents.reshape(-1, latents.shape[-1]))
-        given = () if code is None else (code.expand(*lead, -1).reshape(flat.shape[0], -1),)
-        output = self.decoder(flat, *given)
-        output = output.float()
+        if code is None:
+            output = self.decoder(flat).float()
+        else:
+            rows = code.expand(*lead, -1).reshape(flat.shape[0], -1)
+            given = self.decoder(flat, rows).float()
+            output = self.follow(given, lambda: self.decoder(flat, self.unconditional(rows)).float())
         return self.likelihood(output.view(*lead, *output.shape[1:]) if len(lead) > 1 else output)
 
     @property
@@ -146,14 +118,8 @@ class VAEModel(Model):
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
             return self.prior(code, encode) if getattr(self.prior, "reads_encoder", False) else self.prior(code)
 
-    def shown(self, condition: Tensor | None, noise: Noise) -> Tensor | None:
-        if self.training and self.label_dropout > 0 and condition is not None:
-            return hide(condition, self.label_dropout, noise)
-        return condition
-
     def draw(self, batch: Batch, sample_shape: tuple[int, ...] = (), noise: Noise | None = None) -> Draw:
-        if noise is None:
-            noise = Noise(torch.randint(1 << 62, (), device=batch.index.device), batch.index)
+        noise = self.noise_of(batch, noise)
         code = self.code(self.shown(batch.condition, noise))
         features = self.features(batch.input, code)
         posterior = self._posterior(features)
@@ -172,11 +138,6 @@ class VAEModel(Model):
     def _scored(self, group: Latent, code: Tensor | None, batch: Batch, noise: Noise) -> Draw:
         """The draw of latents from the posterior; a model that moves them first defines it anew."""
         return Draw((group,), self._decode(group.value, code), batch.target, batch.mask)
-
-    def after_step(self, draw: Draw, gather: Callable[[Tensor], Tensor]) -> None:
-        update = getattr(self.likelihood, "after_step", None)
-        if update is not None:
-            update(draw, gather)
 
 
 @MODELS.register("vae")
@@ -200,12 +161,7 @@ class VAEConfig:
         Raises:
             InputError: when the model is conditional and the data have no labels, or no attributes.
         """
-        lacks = self.conditioning.lacks(info)
-        if lacks is not None:
-            raise InputError(
-                f"--conditioning {CONDITIONINGS.name_of(self.conditioning)}: {info.name!r} has no {lacks}; "
-                f"choose none or give data with {lacks}"
-            )
+        check_condition(self.conditioning, info)
         if (space := self.posterior.space) not in self.prior.spaces:
             posterior, prior = POSTERIORS.name_of(self.posterior), PRIORS.name_of(self.prior)
             fitting = [name for name in PRIORS if space in PRIORS[name].spaces]  # type: ignore[attr-defined]

@@ -26,8 +26,9 @@ _EMBEDDING_DIM = 8
 class Conditioning(Protocol):
     """An entry: builds a module from labels (batch,) or attributes (batch, n) to codes (batch, size(info)), or None.
 
-    The module says in `num_classes` how many labels it knows, or in `num_attributes` how many attributes it reads, and in
-    `label_dropout` how often training hides them (see `hide`).
+    The module says in `num_classes` how many labels it knows, or in `num_attributes` how many attributes it reads, in
+    `label_dropout` how often training hides them, and in `labelled` of which share of the images it knows them (see
+    `hide`).
     """
 
     def lacks(self, info: DataInfo) -> str | None:
@@ -39,12 +40,21 @@ class Conditioning(Protocol):
     def build(self, info: DataInfo) -> nn.Module | None: ...
 
 
-def hide(condition: Tensor, probability: float, noise: Noise) -> Tensor:
+def hide(condition: Tensor, probability: float, noise: Noise, labelled: float = 1.0) -> Tensor:
     """Labels (batch,) or attributes (batch, n), those of some images made unknown: -1, or a row of NaN.
 
     With a model that sees both, one can draw with a condition and without (Ho and Salimans 2022, arXiv:2207.12598).
+
+    Args:
+        condition: labels or attributes.
+        probability: chance that those of an image are hidden this time.
+        noise: of the step.
+        labelled: share of the images that are ever told of, always the same ones: those of the others are never shown.
     """
     hidden = noise.uniform("label dropout", ()) < probability
+    if labelled < 1.0:
+        always = Noise(torch.zeros_like(noise.key), noise.index)
+        hidden = hidden | (always.uniform("labelled", ()) >= labelled)
     if condition.is_floating_point():
         return condition.masked_fill(hidden[:, None], float("nan"))
     return condition.masked_fill(hidden, UNKNOWN)
@@ -53,9 +63,9 @@ def hide(condition: Tensor, probability: float, noise: Noise) -> Tensor:
 class OneHotCode(nn.Module):
     """One-hot vectors (batch, num_classes); an unknown label is zeros."""
 
-    def __init__(self, num_classes: int, label_dropout: float = 0.0):
+    def __init__(self, num_classes: int, label_dropout: float = 0.0, labelled: float = 1.0):
         super().__init__()
-        self.num_classes, self.label_dropout = num_classes, label_dropout
+        self.num_classes, self.label_dropout, self.labelled = num_classes, label_dropout, labelled
 
     def forward(self, labels: Tensor) -> Tensor:
         classes = torch.arange(self.num_classes, device=labels.device)
@@ -69,6 +79,7 @@ class LabelEmbedding(nn.Embedding):
         num_classes: number of labels.
         embedding_dim: size of their vectors.
         label_dropout: above 0, a further vector is learned for the unknown label.
+        labelled: the same below 1.
         file: where `begin` finds vectors to start from.
         frozen: whether they stay as they are: then they are no parameters.
     """
@@ -80,19 +91,20 @@ class LabelEmbedding(nn.Embedding):
         label_dropout: float = 0.0,
         file: str | None = None,
         frozen: bool = False,
+        labelled: float = 1.0,
     ):
         super().__init__(num_classes, embedding_dim)
-        self.num_classes, self.label_dropout, self.file = num_classes, label_dropout, file
+        self.num_classes, self.label_dropout, self.file, self.labelled = num_classes, label_dropout, file, labelled
         nn.init.uniform_(self.weight, -0.05, 0.05)
         if frozen:
             fixed = self.weight.detach()
             del self.weight
             self.register_buffer("weight", fixed)
-        if label_dropout > 0:
+        if label_dropout > 0 or labelled < 1:
             self.unknown = nn.Parameter(torch.empty(1, embedding_dim).uniform_(-0.05, 0.05))
 
     def forward(self, labels: Tensor) -> Tensor:
-        if self.label_dropout == 0:
+        if not hasattr(self, "unknown"):
             return super().forward(labels)
         rows = torch.cat([self.weight, self.unknown])
         return F.embedding(labels.masked_fill(labels < 0, self.num_classes), rows)
@@ -123,9 +135,11 @@ class LabelEmbedding(nn.Embedding):
 class AttributeCode(nn.Module):
     """Attributes (batch, n), each standardized by its mean and scale over the training images; unknown ones are 0."""
 
-    def __init__(self, means: tuple[float, ...], scales: tuple[float, ...], label_dropout: float = 0.0):
+    def __init__(
+        self, means: tuple[float, ...], scales: tuple[float, ...], label_dropout: float = 0.0, labelled: float = 1.0
+    ):
         super().__init__()
-        self.num_attributes, self.label_dropout = len(means), label_dropout
+        self.num_attributes, self.label_dropout, self.labelled = len(means), label_dropout, labelled
         self.register_buffer("means", torch.tensor(means))
         self.register_buffer("scales", torch.tensor(scales))
         self.means: Tensor
@@ -139,6 +153,12 @@ def _dropout(what: str) -> float:
     help = f"chance that training hides {what}, so that samples can be drawn without"
     chance: float = leaf(0.0, help, ge=0, lt=1)
     return chance
+
+
+def _labelled(what: str) -> float:
+    help = f"share of the training images whose {what} is told, always the same ones; the others train without"
+    share: float = leaf(1.0, help, gt=0, le=1)
+    return share
 
 
 class _ByLabel:
@@ -167,12 +187,13 @@ class OneHot(_ByLabel):
     """The label as a one-hot vector (Sohn, Lee and Yan 2015)."""
 
     label_dropout: float = _dropout("an image's label")
+    labelled: float = _labelled("label")
 
     def size(self, info: DataInfo) -> int:
         return len(info.class_names)
 
     def build(self, info: DataInfo) -> nn.Module | None:
-        return OneHotCode(len(info.class_names), self.label_dropout)
+        return OneHotCode(len(info.class_names), self.label_dropout, self.labelled)
 
 
 @CONDITIONINGS.register("embedding")
@@ -188,13 +209,19 @@ class Embedding(_ByLabel):
     )
     freeze_embedding: bool = leaf(False, "whether the labels' vectors stay as they start")
     label_dropout: float = _dropout("an image's label")
+    labelled: float = _labelled("label")
 
     def size(self, info: DataInfo) -> int:
         return self.embedding_dim or _EMBEDDING_DIM
 
     def build(self, info: DataInfo) -> nn.Module | None:
         return LabelEmbedding(
-            len(info.class_names), self.size(info), self.label_dropout, self.embedding_file, self.freeze_embedding
+            len(info.class_names),
+            self.size(info),
+            self.label_dropout,
+            self.embedding_file,
+            self.freeze_embedding,
+            self.labelled,
         )
 
     def settled(self) -> Embedding:
@@ -212,6 +239,7 @@ class Attributes:
     """Attributes, continuous or of two values, standardized; of data that have labels too, only the labels are read."""
 
     label_dropout: float = _dropout("an image's attributes")
+    labelled: float = _labelled("row of attributes")
 
     def lacks(self, info: DataInfo) -> str | None:
         if info.attribute_names and info.class_names:
@@ -224,4 +252,4 @@ class Attributes:
         return len(info.attribute_names)
 
     def build(self, info: DataInfo) -> nn.Module | None:
-        return AttributeCode(info.attribute_means, info.attribute_scales, self.label_dropout)
+        return AttributeCode(info.attribute_means, info.attribute_scales, self.label_dropout, self.labelled)
