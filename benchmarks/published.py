@@ -72,7 +72,15 @@ MAIN = ("vae-1", "vae-5", "vae-50", "iwae-1", "iwae-5", "iwae-50")
 
 
 def settings_of(
-    row: Row, epochs: float, decay: str, stages: int, seed: int, threads: int | None, device: str
+    row: Row,
+    epochs: float,
+    decay: str,
+    stages: int,
+    rate: float,
+    seed: int,
+    threads: int | None,
+    device: str,
+    precision: str,
 ) -> dict[str, Any]:
     """Network 784-200-200-50-200-200-784 tanh, Adam with epsilon 1e-4, batches of 20, binary images drawn anew."""
     return {
@@ -87,7 +95,7 @@ def settings_of(
         "latent_dim": 50,
         "epochs": epochs,
         "batch_size": 20,
-        "learning_rate": 1e-3,
+        "learning_rate": rate,
         "warmup": 0.0,
         "decay": decay,
         **({"decay_stages": stages} if decay == "stages" else {}),
@@ -96,6 +104,7 @@ def settings_of(
         "seed": seed,
         "threads": threads,
         "device": device,
+        "precision": precision,
     }
 
 
@@ -128,17 +137,21 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=3280.0)
     parser.add_argument("--decay", default="stages", choices=["stages", "cosine"], help="of the learning rate")
     parser.add_argument("--stages", type=int, default=8, help="learning rates 1e-3 * 10^(-i/7), i = 0 to stages - 1")
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate at the start; published: 1e-3")
     parser.add_argument("--samples", type=int, default=5000, help="importance samples of the NLL")
     parser.add_argument("--limit", type=int, help="measure only so many test images")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16; the NLL is always in float32")
     options = parser.parse_args()
     record: dict[str, Any] = {
         "protocol": {
             "epochs": options.epochs,
             "decay": options.decay,
             "stages": options.stages if options.decay == "stages" else None,
+            "learning_rate": options.rate,
+            "precision": options.precision,
             "importance_samples": options.samples,
             "test_images": options.limit or "all",
         },
@@ -151,7 +164,15 @@ def main() -> None:
         for name in options.rows:
             row = ROWS[name]
             settings = settings_of(
-                row, options.epochs, options.decay, options.stages, seed, options.threads, options.device
+                row,
+                options.epochs,
+                options.decay,
+                options.stages,
+                options.rate,
+                seed,
+                options.threads,
+                options.device,
+                options.precision,
             )
             run = trained(options.out / f"{name}-seed{seed}", settings)
             found = measured(run.path, options.samples, options.limit, options.device)

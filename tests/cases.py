@@ -170,7 +170,8 @@ def models() -> Iterator[tuple[str, VAEConfig]]:
     """Every model, and each with every entry of the tables below it in turn, with 3 latents."""
     seen = set()
     for config in variations():
-        model = replace(config, ("model", "latent_dim"), 3).model
+        sized = any(flag.path == ("model", "latent_dim") for flag in flags(config))
+        model = replace(config, ("model", "latent_dim"), 3).model if sized else config.model
         if model not in seen:
             seen.add(model)
             words = [flag.table.name_of(_at(model, flag.path)) for flag in flags(model) if flag.table]

@@ -12,7 +12,7 @@ import torch
 
 import vaekit
 from vaekit.errors import InputError
-from vaekit.families import FAMILIES, fits, fitting_priors, latents
+from vaekit.families import FAMILIES, OWN, fits, fitting_priors, latents
 from vaekit.latents.table import POSTERIORS, PRIORS
 from vaekit.objectives.table import OBJECTIVES
 from vaekit.settings import configure
@@ -22,15 +22,19 @@ from vaekit.training.train import train
 DOCS = Path(__file__).parents[1] / "docs"
 TINY: dict[str, Any] = {
     "data": "digits", "train_limit": 64, "validation": 51, "batch_size": 32, "epochs": 1, "device": "cpu", "threads": 1,
-    "network": "mlp", "hidden": "16", "latent_dim": 3,
 }  # fmt: skip
+DENSE: dict[str, Any] = {"network": "mlp", "hidden": "16", "latent_dim": 3}
+OF_MODELS: dict[str, dict[str, Any]] = {
+    "vq": {"channels": "4,6", "width": 8, "layers": 1},
+    "hierarchical": {"latent_dim": 3, "widths": "4,6"},
+}
 
 
 def tiny(settings: dict[str, Any]) -> Any:
-    small = {**TINY, **settings}
+    small = {**TINY, **OF_MODELS.get(settings.get("model", "vae"), DENSE), **settings}
     if settings.get("prior") == "vamp":
         small["pseudo_inputs"] = 5
-    return configure("mlp", **small)
+    return configure("mlp", **{key: value for key, value in small.items() if value != OWN})
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
@@ -55,7 +59,8 @@ def test_what_is_said_to_go_together_is_what_training_takes(objective: str, tmp_
     """Of each way to infer latents, the first prior that fits and the first that does not."""
     for name, _ in latents():
         priors, lacking = fits(objective, name)
-        others = [prior for prior in PRIORS if prior not in priors]
+        known = [OWN] if fitting_priors(name) == [OWN] else PRIORS
+        others = [prior for prior in known if prior not in priors]
         assert bool(lacking) == (set(priors) != set(fitting_priors(name)))
         choices = {"posterior": name} if name in POSTERIORS else {"model": name}
         for prior, good in [*((p, True) for p in priors[:1]), *((p, False) for p in others[:1])]:
@@ -66,7 +71,7 @@ def test_what_is_said_to_go_together_is_what_training_takes(objective: str, tmp_
             else:
                 with pytest.raises(InputError) as refusal:
                     train(out, config=tiny(settings), observer=Silent())
-                assert str(refusal.value).startswith(("--objective", "--prior", "--posterior"))
+                assert str(refusal.value).startswith(("--objective", "--prior", "--posterior", "--code-prior"))
                 assert not out.exists()
 
 

@@ -120,6 +120,8 @@ def test_the_spread_of_a_prior():
     assert scale.tolist() == [1.0] * 3
 
     class Shifted(Model):
+        provides = frozenset({"vectors"})
+
         def __init__(self):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1))

@@ -342,7 +342,7 @@ def test_an_epochs_record_counts_the_codes_of_all_its_images(tmp_path: Path, mon
     """Perplexities of batches, averaged, would grow with the batch."""
     monkeypatch.setattr("vaekit.training.validation._BATCH", 7)
     run = vaekit.train(tmp_path / "run", config=WALLS["quantized"](), observer=Silent())
-    model, chosen, info = vaekit.load_model(run.path)
+    model, chosen, _ = vaekit.load_model(run.path)
     images = load_splits(chosen.data, None).val
     noise = Noise.from_seed(0, len(images), "any")
     with torch.no_grad():

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vaekit.samplers.fitted import load_sampler
     from vaekit.settings import configure, preset
     from vaekit.storage import load_model
+    from vaekit.sweeps.sweep import sweep
     from vaekit.trained import load
     from vaekit.training.modules import assemble, fit_model
     from vaekit.training.train import resume, train
@@ -68,6 +69,7 @@ _HOMES = {
     "restore_folder": "applied.restored",
     "resume": "training.train",
     "sample": "generation",
+    "sweep": "sweeps.sweep",
     "train": "training.train",
     "traverse": "generation",
 }
@@ -104,6 +106,7 @@ __all__ = [
     "restore_folder",
     "resume",
     "sample",
+    "sweep",
     "train",
     "traverse",
 ]

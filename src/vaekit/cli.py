@@ -19,6 +19,7 @@ from vaekit.errors import InputError, RunError, unknown
 VERBS = {
     "inspect": "look at a data set: sizes, values, duplicates, odd images, and what suits it",
     "train": "train a model into a new run folder",
+    "sweep": "train a model for each combination of settings that are given as lists",
     "resume": "continue a run that was stopped",
     "evaluate": "measure a model on held-out images",
     "compare": "measure runs on the same images: paired differences, and pictures side by side",
@@ -49,6 +50,11 @@ EXAMPLES = {
         "vaekit train --data digits --preset mlp --out runs/first        # needs no download",
         "vaekit train --data mnist --preset conv --latent-dim 8 --beta 2 --out runs/mnist",
         "vaekit train --data own.npz --network mlp --hidden 200,100 --out runs/own",
+    ),
+    "sweep": (
+        "vaekit sweep runs/betas --preset mlp --data mnist --beta 0.25,0.5,1,2,4 --seed 0,1,2",
+        "vaekit sweep runs/sizes --preset conv --latent-dim 2,8,32 --importance-samples 100",
+        'vaekit sweep runs/layers --preset mlp --hidden "400;200,200"          # lists, between semicolons',
     ),
     "resume": ("vaekit resume runs/mnist",),
     "evaluate": ("vaekit evaluate runs/mnist", "vaekit evaluate runs/mnist --split val --limit 1000 --json"),

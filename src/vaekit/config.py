@@ -78,7 +78,7 @@ class Flag:
 
     @property
     def option(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return _option(self.name)
 
 
 @functools.cache
@@ -107,13 +107,16 @@ def replace(tree: Any, path: tuple[str, ...], value: Any) -> Any:
 
 
 def every_flag(value: Any) -> Iterator[Flag]:
-    """The flags of `value`, then those that other entries of its choices would bring (paths hold ``choice=name``)."""
+    """The flags of `value`, then those that other entries of its choices, and of theirs, would bring.
+
+    Paths hold ``choice=name`` for what is not chosen.
+    """
     for flag in flags(value):
         yield flag
         for name in flag.table or ():
             if flag.table and name != flag.value:
                 above = (*flag.path[:-1], f"{flag.name}={name}")
-                for inner in flags(flag.table[name]()):
+                for inner in every_flag(flag.table[name]()):
                     yield dataclasses.replace(inner, path=(*above, *inner.path))
 
 
@@ -143,18 +146,21 @@ def set_flags(config: Any, given: dict[str, Any], also: Iterable[str] = ()) -> A
         if flag.name in left:
             del left[flag.name]
     for name in left:
-        option = "--" + name.replace("_", "-")
+        option = _option(name)
         paths = [flag.path for flag in every_flag(config) if flag.name == name]
-        parts = [next(word for word in path if "=" in word).partition("=") for path in paths]
-        if parts:
-            chosen = parts[0][0].replace("_", "-")
-            owners = sorted({owner for table, _, owner in parts if table == parts[0][0]})
+        ways = [tuple(word.partition("=")[::2] for word in path if "=" in word) for path in paths]
+        if ways:
+            *above, (table, _) = min(ways, key=len)  # what need be chosen for it, the fewest choices
+            owners = sorted({way[-1][1] for way in ways if way[:-1] == tuple(above) and way[-1][0] == table})
             listed = " or ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
-            raise InputError(
-                f"option {option} belongs to --{chosen} {listed}, which is not chosen; add --{chosen} {owners[0]}"
-            )
+            add = " ".join(f"{_option(choice)} {entry}" for choice, entry in (*above, (table, owners[0])))
+            raise InputError(f"option {option} belongs to {_option(table)} {listed}, which is not chosen; add {add}")
         raise unknown("option", option, [*also, *(flag.option for flag in flags(config))])
     return config
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def parse(flag: Flag, value: Any) -> Any:

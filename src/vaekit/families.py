@@ -7,8 +7,6 @@ import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
 from vaekit.latents.table import POSTERIORS, PRIORS
@@ -73,6 +71,11 @@ FAMILIES: dict[str, Family] = {
     "Poincare VAE": Family({"posterior": "wrapped-normal"}, "Mathieu et al. 2019"),
     "Hamiltonian VAE": Family({"model": "hamiltonian"}, "Caterini et al. 2018"),
     "Riemannian Hamiltonian VAE": Family({"model": "riemannian"}, "Chadebec et al. 2020"),
+    "hierarchical VAE": Family({"model": "hierarchical"}, "Sonderby et al. 2016; Child 2021"),
+    "VQ-VAE": Family({"model": "vq"}, "van den Oord et al. 2017"),
+    "RQ-VAE": Family({"model": "vq", "quantizer": "residual"}, "Lee et al. 2022"),
+    "FSQ-VAE": Family({"model": "vq", "quantizer": "fsq"}, "Mentzer et al. 2024"),
+    "LFQ-VAE": Family({"model": "vq", "quantizer": "lfq"}, "Yu et al. 2024"),
     "VampPrior VAE": Family({"prior": "vamp"}, "Tomczak and Welling 2018"),
     "VAE with a mixture prior": Family({"prior": "mixture"}, "Dilokthanakul et al. 2016"),
     "VAE with a flow prior": Family({"prior": "flow"}, "Chen et al. 2017"),
@@ -124,8 +127,7 @@ def _built() -> dict[tuple[str, str], tuple[frozenset[str], bool] | None]:
             try:
                 chosen = config if prior == OWN else dataclasses.replace(config, prior=PRIORS[prior]())
                 model = chosen.build(info)
-                learned = getattr(model, "prior", nn.Identity()).parameters()
-                found[name, prior] = model.provides, any(True for _ in learned)
+                found[name, prior] = model.provides, bool(model.prior_parameters())
             except InputError:
                 found[name, prior] = None
     return found

@@ -251,7 +251,11 @@ def traverse(model: Model, latents: Tensor, chosen: Tensor, values: Tensor, cond
 
     Returns:
         (n, k, steps, channels, height, width).
+
+    Raises:
+        InputError: when the model's latents cannot be moved one by one.
     """
+    check_vectors(model)
     values = values.expand(len(chosen), values.shape[-1])
     rows = []
     for place in range(len(latents)):
@@ -260,6 +264,19 @@ def traverse(model: Model, latents: Tensor, chosen: Tensor, values: Tensor, cond
         flat = moved.flatten(0, 1)
         rows.append(decode(model, flat, condition_of(model, given, len(flat))).unflatten(0, values.shape))
     return torch.stack(rows)
+
+
+def check_vectors(model: Model) -> None:
+    """Refuse a model whose code is no vector of latents that can be moved one by one, such as a grid of codes.
+
+    Raises:
+        InputError: in one sentence.
+    """
+    if "vectors" not in model.provides:
+        raise InputError(
+            f"model {type(model).__name__} has no single vector of latents that could be moved one by one; "
+            "interpolate between images or sample instead"
+        )
 
 
 def prior_law(model: Model) -> str | None:
@@ -278,8 +295,9 @@ def prior_spread(model: Model, condition: Tensor | None = None) -> tuple[Tensor,
         condition: one label () or one image's attributes (c,), for a conditional model.
 
     Raises:
-        InputError: when the model has no prior.
+        InputError: when the model has no prior, or none over vectors.
     """
+    check_vectors(model)
     if prior_law(model) == "normal":
         zeros = torch.zeros(model.prior.num_latents, device=device_of(model))  # type: ignore[union-attr, arg-type]
         return zeros, torch.ones_like(zeros)
@@ -301,10 +319,12 @@ def transfer_style(model: Model, images: Tensor, labels: Tensor) -> Tensor:
         (n, classes, channels, height, width); under an image's own label it is the reconstruction.
 
     Raises:
-        InputError: when the model reads no labels.
+        InputError: when the model reads no labels, or its prior alone does.
     """
     if model.num_classes is None:
         raise InputError(f"model {type(model).__name__} reads no labels; train one with --conditioning onehot")
+    if not model.code_is_told:
+        raise InputError(f"model {type(model).__name__} reads labels in its prior alone; sample instead")
     latents = encode(model, images, labels).repeat_interleave(model.num_classes, 0)
     every = torch.arange(model.num_classes, device=latents.device).repeat(len(images))
     return decode(model, latents, every).unflatten(0, (len(images), model.num_classes))

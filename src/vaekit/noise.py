@@ -109,7 +109,7 @@ class Noise(NamedTuple):
         half = (size + 1) // 2
         bits = self._words(purpose, sample_shape, half).view(torch.int32).view(*sample_shape, -1, half, 2)
         unit = bits.bitwise_and_(0x7FFFFFFF).to(torch.float32).add_(0.5).mul_(2.0**-31)
-        radius = unit[..., 0].log().mul_(-2.0).clamp_(min=0.0).sqrt_()
+        radius = unit[..., 0].log().mul_(-2.0).clamp_min_(0.0).sqrt_()
         angle = unit[..., 1] * (2.0 * math.pi)
         both = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1)
         return both[..., :size].reshape(*sample_shape, -1, *event_shape)

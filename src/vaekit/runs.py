@@ -42,6 +42,25 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         raise
 
 
+@contextmanager
+def hold(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder for this process; the system lets go when the process ends, however it ends.
+
+    Args:
+        folder: where the file ``lock`` stands.
+        what: a word for it in messages.
+
+    Raises:
+        InputError: when another process holds it.
+    """
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{what} {str(folder)!r} is in use by another process; wait for it or stop it") from None
+        yield
+
+
 @dataclass(frozen=True)
 class Resolved:
     """Choices made once, when the run began, and kept when it is resumed."""
@@ -124,18 +143,8 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process; the system lets go when the process ends, however it ends.
-
-        Raises:
-            InputError: when another process holds it.
-        """
-        with open(self.path / "lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"run {str(self.path)!r} is in use by another process; wait for it or stop it"
-                ) from None
+        """Hold the run for this process; see `hold`."""
+        with hold(self.path, "run"):
             yield
 
     def clean(self) -> None:

@@ -11,8 +11,10 @@ from vaekit.corruptions.table import DownUp
 from vaekit.data.batches import Data
 from vaekit.data.sizing import Sizing
 from vaekit.errors import InputError, unknown
+from vaekit.models.hierarchical import HierarchicalConfig
 from vaekit.models.table import MODELS, ModelConfig
 from vaekit.models.vae import VAEConfig
+from vaekit.models.vq import VQConfig
 from vaekit.networks.conditioning import Embedding, OneHot
 from vaekit.networks.conv import Conv
 from vaekit.networks.mlp import MLP
@@ -23,6 +25,7 @@ from vaekit.objectives.schedules import BETA_SCHEDULES, BetaSchedule, Constant
 from vaekit.objectives.table import OBJECTIVES, Objective
 from vaekit.probability.logistic import DiscretizedLogistic
 from vaekit.probability.optimal_gaussian import OptimalGaussian
+from vaekit.quantizers.codebooks import Ema
 from vaekit.shipped import shipped
 
 
@@ -47,6 +50,14 @@ class Training:
         None, "average the weights with this decay for validation and the final model (none: do not)", ge=0, lt=1
     )
     patience: int | None = leaf(None, "stop after so many epochs without a better validation ELBO (none: never)", ge=1)
+    progressive: int | None = leaf(
+        None,
+        "sizes of images to train in turn, each twice the one before (none: the full size from the start)",
+        ge=2,
+        le=8,
+    )
+    fade: float = leaf(0.5, "of --progressive: fraction of a stage over which its level is faded in", ge=0, lt=1)
+    last_stage: float = leaf(0.5, "of --progressive: fraction of the steps that is left for the full size", gt=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16"] = leaf(
         "auto", "arithmetic of the networks: auto, float32 or bfloat16 (auto: bfloat16 where it is safe and faster)"
     )
@@ -155,6 +166,31 @@ PRESETS: dict[str, tuple[str, Config]] = {
             data=Data(data="cifar-10"),
             model=VAEConfig(latent_dim=128, network=Residual(widths=(32, 64, 128)), likelihood=DiscretizedLogistic()),
             training=Training(epochs=20, learning_rate=1e-3),
+        ),
+    ),
+    "vq": (
+        "discrete latents: a grid of codes from a book of 128, and a transformer that predicts them",
+        Config(model=VQConfig(quantizer=Ema(num_codes=128)), training=Training(epochs=20)),
+    ),
+    "hierarchical": (
+        "deep latents for small images: 32 latents, then maps of 4x7x7 and 2x14x14 of them (of 28x28 pixels)",
+        Config(model=HierarchicalConfig(), training=Training(epochs=20, gradient_clip=200.0)),
+    ),
+    "hierarchical-cifar": (
+        "CIFAR-10 on a GPU: 21 levels of maps of latents of 4x4 to 16x16, a probability of whole grey levels",
+        Config(
+            data=Data(data="cifar-10"),
+            model=HierarchicalConfig(
+                latent_dim=None,
+                levels=(10, 8, 3),
+                latent_channels=(8, 8, 8),
+                widths=(128, 192, 256),
+                blocks=2,
+                normalization="group",
+                activation="silu",
+                likelihood=DiscretizedLogistic(),
+            ),
+            training=Training(epochs=100, batch_size=64, learning_rate=1e-3, gradient_clip=200.0, ema_decay=0.999),
         ),
     ),
     "conv-seed": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,16 +19,23 @@ SMALL = {"data": "digits", "train_limit": 300, "epochs": 2, "hidden": "32", "bat
 
 @pytest.fixture(scope="package")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs by what they show: a plain model of five latents, one of two with learned class vectors."""
+    """Runs by what they show: a plain model of five latents, one of two with learned class vectors, one of codes, one of
+    several levels."""
     folder = tmp_path_factory.mktemp("explorer")
     kinds = {
         "plain": {"latent_dim": 5},
         "classes": {"latent_dim": 2, "conditioning": "embedding", "embedding_dim": 3},
     }
-    return {
+    found = {
         name: vaekit.train(folder / name, "mlp", observer=Silent(), **SMALL, **given).path  # type: ignore[arg-type]
         for name, given in kinds.items()
     }
+    common: dict[str, Any] = {name: value for name, value in SMALL.items() if name != "hidden"}
+    codes = {"channels": "8,8", "num_codes": 12, "code_dim": 4, "conditioning": "onehot", "label_dropout": 0.1}
+    levels = {"latent_dim": 3, "widths": "6,8", "levels": "1,1", "latent_channels": "1,2", "dense": 9}
+    found["codes"] = vaekit.train(folder / "codes", "vq", observer=Silent(), **common, **codes).path
+    found["levels"] = vaekit.train(folder / "levels", "hierarchical", observer=Silent(), **common, **levels).path
+    return found
 
 
 @pytest.fixture(scope="package")

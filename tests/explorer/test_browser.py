@@ -202,6 +202,48 @@ def test_a_phone_and_a_dark_room(browser: Any, served: str) -> None:
         settled(page, before)
 
 
+def test_a_cell_takes_another_code(browser: Any, opened: dict[str, Opened]) -> None:
+    scene = opened["codes"].scene
+    for address in serving(opened["codes"]):
+        for page in visit(browser, address):
+            image = settled(page)
+            page.click("#code-cells", position={"x": 20, "y": 20})
+            page.wait_for_function("document.querySelector('#code-note').textContent.startsWith('row 1, column 1')")
+            before = state(page)[0]
+            order = scene.description["codebook"]["order"]
+            now = page.evaluate("explorer.panel.codeAt(0).code")
+            place = next(place for place, code in enumerate(order) if code != now)
+            box = page.query_selector("#code-palette").bounding_box()
+            page.click("#code-palette", position={"x": (place + 0.5) * box["width"] / 12, "y": box["height"] / 2})
+            image = settled(page, image)
+            code, weights = state(page)
+            vectors = scene.book.vectors  # type: ignore[union-attr]
+            torch.testing.assert_close(code[0, :4], vectors[order[place]])
+            assert torch.equal(code[0, 4:], before[0, 4:])
+            expected = to_levels(scene.decoded(code, weights))[0, 0].numpy()
+            assert np.abs(image.astype(int) - expected).max() <= 1
+
+
+def test_the_temperature_of_a_level_changes_the_image_and_leaves_the_noise(
+    browser: Any, opened: dict[str, Opened]
+) -> None:
+    for address in serving(opened["levels"]):
+        for page in visit(browser, address):
+            image = settled(page)
+            page.click("#tabs button:has-text('Levels')")
+            page.click("#levels-draw")
+            image = settled(page, image)
+            drawn = state(page)[0]
+            page.fill("[aria-label='temperature of level 3']", "0")
+            image = settled(page, image)
+            changed = state(page)[0]
+            assert torch.equal(changed[0, :-1][: drawn.shape[1] // 4], drawn[0, :-1][: drawn.shape[1] // 4])
+            assert not torch.equal(changed, drawn)
+            page.fill("[aria-label='temperature of level 3']", "1")
+            settled(page, image)
+            assert torch.equal(state(page)[0], drawn)
+
+
 def test_a_training_is_followed(browser: Any, tmp_path: Path) -> None:
     given: dict[str, Any] = {"data": "digits", "train_limit": 200, "hidden": "16", "latent_dim": 3, "batch_size": 50}
     with interrupted_at(5), pytest.raises(RunError):

@@ -52,7 +52,9 @@ def images_of(model: Any, shape: tuple[int, int, int], count: int) -> Images:
 
 
 def step_of(config: Config, model: Any, objective: Any, shape: tuple[int, int, int]) -> TrainingStep:
-    return TrainingStep(model, objective, objective.players(config.model.latent_dim, shape), Data(), 100)
+    return TrainingStep(
+        model, objective, objective.players(config.model.num_latents(cases.info(shape)), shape), Data(), 100
+    )
 
 
 @each_model
@@ -74,7 +76,7 @@ def test_draw_decode_and_sample_have_the_shapes_they_say(name: str, shape: tuple
         assert draw.latents[0].code.shape[0] in (5, *sample_shape[:1])
     assert batch.condition is not None
     latents = model.sample_prior(5, batch.condition, noise)
-    assert latents.shape == (5, 3)
+    assert latents.shape == (5, MODELS[name].num_latents(cases.info(shape)))
     assert model.decode(latents, batch.condition).mean.shape == (5, *shape)
 
 
@@ -104,7 +106,7 @@ def test_every_objective_gives_every_parameter_a_finite_gradient(name: str, obje
     model = build(MODELS[name], shape)
     if not entry.needs <= model.provides:
         pytest.skip(f"{objective} needs {sorted(entry.needs - model.provides)}")
-    if not trains_prior(entry, model.provides) and list(model.prior.parameters()):
+    if not trains_prior(entry, model.provides) and model.prior_parameters():
         pytest.skip("nothing would train the prior")
     step = step_of(config, model, entry, shape)
     hyper = {key: torch.tensor(value) for key, value in numeric_fields(entry).items()}
@@ -175,8 +177,19 @@ def _fingerprint(model: Any, shape: tuple[int, int, int]) -> tuple[Any, ...]:
             if parameter.dim() > 0:
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
     batch = Data().batch(images_of(model, shape, 4), torch.arange(4), Noise.from_seed(0, 4))
-    value = built.draw(batch, (), Noise.from_seed(0, 4)).log_p_x.sum().item()
-    return [tuple(p.shape) for p in built.parameters()], [tuple(b.shape) for b in built.buffers()], value
+    drawn = built.draw(batch, (), Noise.from_seed(0, 4))
+    bound = drawn.log_p_x if drawn.log_w is None else drawn.log_w
+    values = [
+        drawn.log_p_x.sum().item(),
+        bound.sum().item(),
+        *(penalty.sum().item() for penalty in drawn.penalties.values()),
+    ]
+    shapes = [tuple(p.shape) for p in built.parameters()], [tuple(b.shape) for b in built.buffers()]
+    if hasattr(built, "quantizer"):  # some settings say how the state moves after steps
+        for _ in range(60):
+            built.after_step(drawn, lambda tensor: tensor)
+        values.append(sum(buffer.double().sum().item() for buffer in built.buffers()))
+    return *shapes, values
 
 
 OPTIONS = [(c.model, flag) for c, flag in cases.leaves() if flag.path[0] == "model"]
@@ -186,19 +199,21 @@ OPTIONS = [(c.model, flag) for c, flag in cases.leaves() if flag.path[0] == "mod
 def test_every_option_of_a_model_changes_it(model: VAEConfig, flag: Any) -> None:
     """Each leaf changes the parameters or the state, or the numbers computed with the same ones."""
     path, shape = flag.path[1:], cases.SHAPES[0]
-    small = {int: 5, tuple: (6, 5)}
+    smalls = [{int: 5, tuple: (6, 5)}, {int: 8, tuple: (8, 8)}]  # not all go with what the others are
     here = _fingerprint(model, shape)
     kind = cases.inner_type(flag)
     if kind is str:
         pytest.skip("a file: what it holds counts, not its name")
     tried = 0
-    for value in cases.valid_values(flag):
-        if value is not None and (kind is int or isinstance(value, tuple)):
-            value = small[type(value)]
-        if value != flag.value and value is not None and (kind is not float or 1e-3 < value < 1e3):
-            with suppress(InputError):  # some values go with few latents only
-                assert _fingerprint(replace(model, path, value), shape) != here, value
-                tried += 1
+    more = [2.0 * flag.value] if kind is float and flag.value else []
+    for small, further in zip(smalls, ([], more), strict=True):
+        for value in [*cases.valid_values(flag), *further] if not tried else ():
+            if value is not None and (kind is int or isinstance(value, tuple)):
+                value = small[type(value)]
+            if value != flag.value and value is not None and (kind is not float or 1e-3 < value < 1e3):
+                with suppress(InputError):  # some values go with few latents only
+                    assert _fingerprint(replace(model, path, value), shape) != here, value
+                    tried += 1
     assert tried
 
 

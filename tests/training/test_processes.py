@@ -129,6 +129,25 @@ def test_two_processes_train_to_the_numbers_of_one(pair: Any, tmp_path: Path) ->
     assert_close_runs(run, single(tmp_path / "one"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("quantizer", ["ema", "lfq"])
+def test_codes_of_two_processes_are_those_of_one(quantizer: str, tmp_path: Path) -> None:
+    """Codebooks move by the vectors of both; the entropy of signs, too, is that of the whole batch."""
+    small = {
+        "preset": "vq",
+        "hidden": None,
+        "latent-dim": None,
+        "channels": "4,6",
+        "width": 8,
+        "layers": 1,
+        "epochs": 1,
+    }
+    small |= {"quantizer": quantizer, **({"num-codes": 8, "code-dim": 3} if quantizer == "ema" else {"bits": 3})}
+    ends = together(words(tmp_path / "two", **small), [{}, {}])
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert_close_runs(Run(tmp_path / "two"), single(tmp_path / "one", **small))
+
+
 def test_processes_share_each_step_of_one_order(pair: Any) -> None:
     _, taken, _ = pair
     order = Order(200, 32, seed=0)

@@ -41,7 +41,7 @@ def make(model: Any = SMALL, objective: Any = None, data: Data | None = None) ->
     info = dataclasses.replace(info, input_shape=data.corruption.shape(SHAPE))
     built = model.build(info)
     objective = objective or cases.objective_for(built.provides)
-    return TrainingStep(built, objective, objective.players(model.latent_dim, SHAPE), data, 100)
+    return TrainingStep(built, objective, objective.players(model.num_latents(info), SHAPE), data, 100)
 
 
 def run(step: TrainingStep, key: int = 1, hyper: Mapping[str, float] | None = None, count: int = 6) -> Any:

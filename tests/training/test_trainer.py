@@ -30,6 +30,7 @@ from vaekit.training import trainer
 from vaekit.training.optimization import Optimizers, learning_rate
 from vaekit.training.reporting import Silent
 from vaekit.training.step import StepResult, TrainingStep
+from vaekit.training.trainable import check_trainable
 
 
 def config(**more: Any) -> Config:
@@ -459,6 +460,6 @@ def test_a_batch_must_be_shared_evenly() -> None:
     splits = load_splits("digits", None)
     model = given.model.build(splits.info)
     with pytest.raises(InputError) as refusal:
-        trainer.check_trainable(given, model, splits, Three())
+        check_trainable(given, model, splits, Three())
     assert str(refusal.value) == "--batch-size: 32 cannot be shared by 3 processes; use a multiple"
-    trainer.check_trainable(config(batch_size=33), model, splits, Three())
+    check_trainable(config(batch_size=33), model, splits, Three())

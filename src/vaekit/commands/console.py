@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from vaekit.code_priors.table import CODE_PRIORS
 from vaekit.columns import entry, screen_width
 from vaekit.commands.arguments import Parser, facts, limits
 from vaekit.config import Flag, flags
@@ -22,6 +23,7 @@ from vaekit.networks.table import NETWORKS
 from vaekit.objectives.schedules import BETA_SCHEDULES
 from vaekit.objectives.table import OBJECTIVES
 from vaekit.probability.likelihoods import LIKELIHOODS
+from vaekit.quantizers.table import QUANTIZERS
 from vaekit.report.notes import MEASURES
 from vaekit.samplers.table import SAMPLERS
 from vaekit.settings import PRESETS, Config
@@ -36,6 +38,8 @@ TABLES: dict[str, Table] = {
     "likelihoods": LIKELIHOODS,
     "posteriors": POSTERIORS,
     "priors": PRIORS,
+    "quantizers": QUANTIZERS,
+    "code-priors": CODE_PRIORS,
     "objectives": OBJECTIVES,
     "beta-schedules": BETA_SCHEDULES,
     "samplers": SAMPLERS,
@@ -48,15 +52,16 @@ _ROOMS = {"data": "data", "model": "model", "objective": "objective", "beta_sche
 _PLACEHOLDERS = {int: "N", float: "X", str: "NAME"}
 
 
-def train_help(parser: Parser, preset: str, config: Config) -> str:
-    """Help of ``vaekit train``: its own arguments, then every setting that `config` has."""
+def train_help(parser: Parser, preset: str, config: Config, more: str = "") -> str:
+    """Help of a verb that trains: its own arguments, what else is to be said, then every setting that `config` has."""
     lines = [
-        f"{parser.prog}: {parser.description}",
+        *textwrap.wrap(f"{parser.prog}: {parser.description}", screen_width(), break_on_hyphens=False),
         "",
         f"usage: {parser.usage_line()} [options] [settings]",
         "",
         parser.rows(),
         "",
+        *([*textwrap.wrap(more, screen_width()), ""] if more else []),
         *textwrap.wrap(
             f"Settings, as preset {preset} and the options beside --help have them: [value; allowed range]. "
             "Losses and bounds are in nats per image: summed over pixels and latents, averaged over images.",
@@ -121,6 +126,7 @@ _MEASURES: tuple[_Row, ...] = (
         "",
         "of {num_importance_samples} importance samples: more is surer",
     ),
+    ("rate by level", "rate_by_level_nats", "nats", "the rate's parts, from the level that is drawn first"),
     ("bits per dimension", "bits_per_dim", "bits", "lower is better; NLL for each pixel and channel"),
     ("active units", "active_units", "", "of {latent_dim} latents: those that vary from image to image"),
     ("PSNR restored", "psnr_db", "dB", "higher is better; restored image against the clean one"),
@@ -147,7 +153,8 @@ def evaluation_text(run: str, record: dict[str, Any]) -> str:
         if value is None:
             shown, unit, meaning = "-", "", _NO_VALUE.get(key, "this model has none")
         else:
-            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+            numbers = value if isinstance(value, list) else [value]
+            shown = " + ".join(f"{each:.4f}" if isinstance(each, float) else str(each) for each in numbers)
         if key == "effective_sample_size" and value is not None:
             shown = f"{value:.1f}"
         text = f"{shown:>11} {unit:<5} {meaning.format_map(record)}"

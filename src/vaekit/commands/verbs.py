@@ -22,10 +22,12 @@ from vaekit.commands.hub import pull_verb, push_verb
 from vaekit.commands.images import denoise_verb, reconstruct_verb, sample_verb
 from vaekit.commands.keras import import_keras_verb
 from vaekit.commands.samplers import fit_sampler_verb
+from vaekit.commands.settings import settings_given
+from vaekit.commands.sweep import sweep_verb
 from vaekit.commands.walks import interpolate_verb, traverse_verb
-from vaekit.config import every_flag, set_flags
+from vaekit.config import set_flags
 from vaekit.doctor.examine import examine
-from vaekit.errors import InputError, RunError, unknown
+from vaekit.errors import RunError
 from vaekit.evaluation.evaluate import DEFAULT_SAMPLES, evaluate
 from vaekit.export.card import measured
 from vaekit.figures import make_figures
@@ -59,6 +61,7 @@ __all__ = [
     "report_verb",
     "resume_verb",
     "sample_verb",
+    "sweep_verb",
     "train_verb",
     "traverse_verb",
 ]
@@ -77,7 +80,7 @@ def train_verb(parser: Parser, words: list[str]) -> None:
     _finish_arguments(parser)
     options, rest = parser.read_known([word for word in words if word not in ("-h", "--help")])
     base = preset(options.preset)
-    config: Config = set_flags(base, _settings(parser, base, rest), also=parser.options)
+    config: Config = set_flags(base, settings_given(parser, base, rest, "--out DIR"), also=parser.options)
     if wants_help:
         print(train_help(parser, options.preset, config))
         return
@@ -128,47 +131,6 @@ def _finish(run: Run, options: Any) -> None:
     print(f"next:   vaekit evaluate {run.path}", file=sys.stderr)
     if options.json:
         print_json({"run": str(run.path), **run.metrics()[-1]})
-
-
-def _settings(parser: Parser, base: Config, words: list[str]) -> dict[str, Any]:
-    """Flat settings from ``--flag value``, ``--flag=value``, ``--flag`` and ``--no-flag``."""
-    kinds = {flag.name: flag.type for flag in every_flag(base)}
-    known = [*parser.options, *(flag.option for flag in every_flag(base))]
-    given: dict[str, Any] = {}
-    position, last = 0, ""
-    while position < len(words):
-        word = words[position]
-        position += 1
-        option, equals, value = word.partition("=")
-        name = option[2:].replace("-", "_")
-        positive = name.removeprefix("no_")
-        if not word.startswith("--"):
-            raise _not_a_setting(word, last, known)
-        if name not in kinds and kinds.get(positive) is bool:
-            if equals or (position < len(words) and not words[position].startswith("-")):
-                stray = value if equals else words[position]
-                raise InputError(f"{option}: {stray!r} is not expected; write {option} alone")
-            given[positive] = False
-        elif name not in kinds:
-            raise unknown("option", option, known, more="vaekit train --help")
-        elif equals:
-            given[name] = value
-        elif position < len(words) and not words[position].startswith("--"):
-            given[name], last = words[position], f"{option} {words[position]}"
-            position += 1
-        elif kinds[name] is bool:
-            given[name] = True
-        else:
-            raise InputError(f"{option} has no value; write {option} VALUE")
-    return given
-
-
-def _not_a_setting(word: str, last: str, known: list[str]) -> InputError:
-    if word.startswith("-"):
-        return unknown("option", word, known, more="vaekit train --help")
-    if last:
-        return InputError(f"argument {word!r} is not expected after {last}; write a list as {last},{word}")
-    return InputError(f"argument {word!r} is not expected; write --out DIR, and settings as --name value")
 
 
 def evaluate_verb(parser: Parser, words: list[str]) -> None:

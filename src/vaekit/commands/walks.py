@@ -14,7 +14,7 @@ from vaekit.conditions import class_index
 from vaekit.data.batches import Batch
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
-from vaekit.generation import corners, encode, interpolate, prior_spread, traverse
+from vaekit.generation import check_vectors, corners, encode, interpolate, prior_spread, traverse
 from vaekit.models.table import Model
 from vaekit.storage import load_model
 
@@ -77,6 +77,7 @@ def traverse_verb(parser: Parser, words: list[str]) -> None:
     film = _is_film(options.out)
     steps = options.steps or (_FRAMES if film else 11)
     model, config, info = load_model(options.run)
+    check_vectors(model)
     label = _label(options.label, model, info)
     chosen = None if options.latents is None else _latents(options.latents, config.model.num_latents(info))
 

@@ -68,6 +68,12 @@ class Data:
         return Batch(seen, target, images.condition(index), None, noise.index)
 
 
+class Batches(Protocol):
+    """Makes batches: `Data`, or what changes those of one."""
+
+    def batch(self, images: Picked, index: Tensor, noise: Noise) -> Batch: ...
+
+
 class Picked(Protocol):
     """Images that a batch is made from: of a set, or those of the present step alone."""
 

@@ -37,7 +37,7 @@ class Codes:
         count: number of images.
         rate: nats, mean; None without a bound.
         rates: nats by latent (latent,); None where the rate is no sum over latents.
-        variances: of the codes over images, (latent,).
+        variances: of the codes over images, (latent,); 1 for grids of codes, of which no number is spare.
     """
 
     count: int
@@ -174,7 +174,8 @@ def codes(draws: list[Draw]) -> Codes:
         if all(latent.rate_by_dimension is not None for draw in draws for latent in draw.latents):
             by_image = [_beside([rate_of(latent) for latent in draw.latents]) for draw in draws]
             rates = torch.cat(by_image).double().mean(0)
-    variances = points.var(0) if len(points) > 1 else torch.ones_like(points[0])
+    discrete = any(not latent.value.is_floating_point() for draw in draws for latent in draw.latents)
+    variances = points.var(0) if len(points) > 1 and not discrete else torch.ones_like(points[0])
     return Codes(len(points), rate, rates, variances)
 
 
@@ -205,6 +206,8 @@ def gaussian_bound(samples: Tensor, log_prior: Tensor) -> float:
 
 def prior(model: Model, data: Data, images: Images) -> Prior | None:
     """How prior samples lie among the posteriors of up to `NUM_CODES` training images; None without a density."""
+    if "vectors" not in model.provides:
+        return None
     drawn = list(_latents(model, data, images))
     groups = [latents for _, latents in drawn]
     if not all(latent.stochastic for latents in groups for latent in latents):

@@ -19,6 +19,7 @@ from vaekit.errors import InputError
 from vaekit.models.table import Model
 from vaekit.networks.layers import on_device
 from vaekit.noise import seeded
+from vaekit.records import growing
 from vaekit.runs import Run
 from vaekit.storage import read_tensors
 
@@ -56,9 +57,12 @@ def examine(run: Run, data_dir: str | os.PathLike[str] | None = None) -> Examina
     finished = run.model.exists() or failure is not None
     findings: list[Finding] = [] if failure is None else [_diverged(run, failure)]
     findings += symptoms(records, run.config, finished)
-    weights = _weights(run)
+    whole = not records or not growing(records[-1])
+    weights = _weights(run) if whole else None
     if weights is None:
-        reason = "weights: no epoch was finished yet"
+        reason = (
+            f"weights: {'no epoch was finished yet' if whole else 'the images still grow, and the network with them'}"
+        )
         return Examination(ranked(findings), _BY_RECORDS, (reason,))
     model = _model(run, weights)
     splits: Splits = load_splits(run.config.data, data_folder(data_dir))

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from vaekit.config import flags
+from vaekit.doctor.codebooks import codebook_collapse
 from vaekit.doctor.findings import Finding, span
 from vaekit.settings import Config
 
@@ -33,6 +34,8 @@ def symptoms(records: Records, config: Config, finished: bool) -> Iterator[Findi
     for rule in rules:
         yield from rule(records, config)
     halfway = bool(records) and records[-1]["epoch"] >= max(3.0, 0.5 * config.training.epochs)
+    if finished or halfway:
+        yield from codebook_collapse(records, config)
     rate = (records[-1]["val"] or records[-1]["train"]).get("rate_nats") if records else None
     if rate is not None and (finished or halfway) and rate < LEAST_RATE:
         yield collapse(rate, config)

@@ -114,7 +114,8 @@ def estimate(
                 levels = found if levels is None else levels + found
             if codes is None:
                 codes = _codes(draw)
-                stochastic = all(mean_of(latent.posterior) is not None for latent in draw.latents)
+                means = all(mean_of(latent.posterior) is not None for latent in draw.latents)
+                stochastic = means and model.draws_vary
         log_p = effective = None
         if weights.sum is not None and weights.squares is not None:
             log_p = weights.sum - math.log(num_samples)

@@ -11,6 +11,7 @@ from vaekit.data.images import Images
 from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 from vaekit.explorer.scene import Scene, most_points
+from vaekit.records import growing
 from vaekit.runs import Run
 from vaekit.storage import load_unfinished
 from vaekit.trained import Trained, load
@@ -97,6 +98,7 @@ class Opened:
                 },
             }
             for record in self.run.metrics()
+            if not growing(record)
         ]
         return {"finished": self.run.model.exists(), "records": records}
 

@@ -19,10 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from vaekit.data.images import Images
+from vaekit.explorer.book import ACROSS, Book, book_of
 from vaekit.figures.codes import Codes, measure
 from vaekit.figures.subject import Subject
 from vaekit.generation import prior_law
-from vaekit.models.table import Model
+from vaekit.models.table import Model, code_in_words
 from vaekit.networks.conditioning import UNKNOWN
 from vaekit.noise import Noise
 from vaekit.objectives.table import OBJECTIVES
@@ -71,6 +72,22 @@ class Scene:
         labels = self.images.labels
         batches = map(subject.batch, torch.arange(len(self.images)).split(_AT_ONCE))
         return measure(self.model, batches, labels)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether latents are drawn one from another, so that a draw cannot be made of others or brought to the middle."""
+        return "vectors" not in self.model.provides
+
+    @cached_property
+    def book(self) -> Book | None:
+        """The codes that images are made of, of a model with one codebook."""
+        return book_of(self.model, self.codes.means)
+
+    @torch.no_grad()
+    def drawn(self, seed: int, temperatures: list[float], weights: Tensor | None) -> Tensor:
+        """A draw of the prior in the chart (1, latent), at a temperature for each level; see `decoded` for the weights."""
+        noise = Noise.from_seed(seed, 1, "explorer sample")
+        return self.model.geometry.chart(self.model.sample_prior(1, self._told(weights), noise, temperatures))
 
     @cached_property
     def draws(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -143,6 +160,7 @@ class Scene:
             "shape": list(info.shape),
             "seen_shape": list(info.seen_shape),
             "latent_dim": codes.means.shape[1],
+            "latents": code_in_words(config.model, info, "latent"),
             "classes": list(info.class_names) if codes.labels is not None or model.num_classes is not None else [],
             "attributes": list(info.attribute_names),
             "condition": "labels" if model.num_classes else "attributes" if model.num_attributes else None,
@@ -151,7 +169,13 @@ class Scene:
             "attribute_scales": list(info.attribute_scales),
             "accepts_unknown": model.accepts_unknown,
             "class_map": self._class_map(),
-            "order": codes.order.tolist(),
+            "order": self._movable.tolist(),
+            "levels": model.levels,
+            "level_rates": [rate for _, rate in self._groups] or None,
+            "fresh": self.fresh,
+            "codebook": None
+            if self.book is None
+            else {**self.book.description, "palette": f"palette.{self._sheet_type}"},
             "rates": None if codes.rates is None else _plain(codes.rates),
             "deviations": _plain(np.maximum(deviations, spread)),
             "straight": model.geometry.kind == "euclidean",
@@ -169,6 +193,27 @@ class Scene:
             "has_attributes": self.images is not None and self.images.attributes is not None,
             **self.about,
         }
+
+    @property
+    def _movable(self) -> np.ndarray:
+        """Latents that can be moved one by one, by rate: of several levels those that are drawn first, of codes none."""
+        if not self.fresh:
+            return self.codes.order
+        order = self.codes.order
+        return order[order < self._groups[0][0]] if self.codes.rates is not None and self._groups else order[:0]
+
+    @cached_property
+    @torch.no_grad()
+    def _groups(self) -> list[tuple[int, float]]:
+        """How many latents each level has, and its rate in nats; nothing where the model has one level, or no images."""
+        if self.images is None or self.model.levels == 1:
+            return []
+        subject = Subject(self.model, self.trained.config, self.trained.info, self.images, self.split)
+        batch = subject.batch(torch.arange(min(_AT_ONCE, len(self.images))))
+        drawn = self.model.draw(batch, noise=Noise.from_seed(0, len(batch.index), "explorer levels"))
+        return [
+            (group.value.shape[-1], 0.0 if group.rate is None else float(group.rate.mean())) for group in drawn.latents
+        ]
 
     def _class_map(self) -> list[list[float]] | None:
         """Where the vectors of classes lie in their own principal plane, (classes, 2); None for vectors not learned."""
@@ -198,6 +243,10 @@ class Scene:
         if self.images is not None and self.images.attributes is not None:
             attributes = self.images.attributes.numpy()
             found["attributes.bin"] = lambda: _numbers(attributes, np.float32)
+        if self.book is not None:
+            book = self.book
+            found["codebook.bin"] = lambda: _numbers(book.vectors.numpy(), np.float32)
+            found[f"palette.{self._sheet_type}"] = lambda: self._pictured(self.decoded_all(book.tiles), ACROSS)
         if any(each["name"] == "tsne" for each in self.description["maps"]):
             found["tsne.bin"] = lambda: _numbers(self.codes.tsne, np.float32)
         for sheet in range(math.ceil(len(self.codes.means) / SHEET**2)):
@@ -216,15 +265,20 @@ class Scene:
             images = self.decoded(torch.from_numpy(self.codes.means)[rows], self._own_weights(rows))
         else:
             images = self.images.unit(rows)
+        return self._pictured(images, SHEET, SHEET)
+
+    def _pictured(self, images: Tensor, across: int, down: int | None = None) -> tuple[bytes, str]:
+        """A picture of thumbnails of images (n, channels, height, width), row by row; `down` rows, or as many as need be."""
         height, width = self.thumbnail
+        across, down = min(across, len(images)) if down is None else across, down or math.ceil(len(images) / across)
         small = to_levels(images).permute(0, 2, 3, 1).numpy()
-        canvas = np.zeros((SHEET * height, SHEET * width, small.shape[3]), np.uint8)
+        canvas = np.zeros((down * height, across * width, small.shape[3]), np.uint8)
         for place, pixels in enumerate(small):
             if pixels.shape[:2] != (height, width):
                 picture = Image.fromarray(pixels.squeeze() if pixels.shape[2] == 1 else pixels)
                 resized = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
                 pixels = resized.reshape(height, width, -1)
-            top, left = place // SHEET * height, place % SHEET * width
+            top, left = place // across * height, place % across * width
             canvas[top : top + height, left : left + width] = pixels
         buffer = io.BytesIO()
         picture = Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas)
@@ -256,6 +310,10 @@ class Scene:
         likelihood = self.model.decode(latents, code=self.code(weights))
         return likelihood.mean.clamp(0.0, 1.0)
 
+    def decoded_all(self, chart: Tensor) -> Tensor:
+        """`decoded` without a condition, in batches, for a decoder that reads none."""
+        return torch.cat([self.decoded(part, None) for part in chart.split(_AT_ONCE)])
+
     @torch.no_grad()
     def encoded(self, images: Tensor, weights: Tensor | None) -> Tensor:
         """Places in the chart (n, latent) of images (n, channels, height, width).
@@ -264,14 +322,16 @@ class Scene:
             images: in [0, 1], of the shape that the model reads.
             weights: as of `decoded`; between classes, the largest counts.
         """
-        condition = weights
-        if weights is not None and self.model.num_classes is not None:
-            condition = weights.argmax(1)
-            if self.model.accepts_unknown:
-                condition = torch.where(weights.sum(1) == 0, UNKNOWN, condition)
-        center = center_of(self.model.encode(images, condition))  # type: ignore[operator]  # codes come of it too
+        center = center_of(self.model.encode(images, self._told(weights)))  # type: ignore[operator]  # codes come of it too
         assert center is not None
         return self.model.geometry.chart(center)
+
+    def _told(self, weights: Tensor | None) -> Tensor | None:
+        """Labels (n,) or attributes (n, k) of weights as in `decoded`; between classes, the largest counts."""
+        if weights is None or self.model.num_classes is None:
+            return weights
+        labels = weights.argmax(1)
+        return torch.where(weights.sum(1) == 0, UNKNOWN, labels) if self.model.accepts_unknown else labels
 
     def code(self, weights: Tensor | None) -> Tensor | None:
         """The vectors that stand for conditions; between classes, straight lines in the space of their vectors."""

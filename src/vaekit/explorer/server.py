@@ -151,6 +151,29 @@ def places(body: bytes, latents: int, conditions: int) -> tuple[Tensor, Tensor |
     return chart, weights
 
 
+def numbers(text: str, count: int) -> list[float]:
+    """So many temperatures, from 0 to 10, from a text with commas between them.
+
+    Raises:
+        HTTPException: for anything else.
+
+    >>> numbers("1,0.5", 2)
+    [1.0, 0.5]
+    """
+    try:
+        found = [float(part) for part in text.split(",", count)]
+    except ValueError:
+        found = []
+    if len(found) != count or not all(0 <= value <= 10 for value in found):
+        raise HTTPException(400, f"give {count} temperatures from 0 to 10")
+    return found
+
+
+def _known(scene: Scene, weights: Tensor) -> bool:
+    """Whether weights (1, k) name a class, where the model must be told one."""
+    return scene.model.num_classes is None or scene.model.accepts_unknown or bool(weights.sum() > 0)
+
+
 def create_app(opened: Opened, host: str = "127.0.0.1") -> FastAPI:
     """The application that serves one opened model.
 
@@ -221,6 +244,21 @@ def create_app(opened: Opened, host: str = "127.0.0.1") -> FastAPI:
         return Response(
             levels.permute(0, 2, 3, 1).contiguous().numpy().tobytes(), media_type="application/octet-stream"
         )
+
+    @app.post("/api/sample")
+    async def sampled(request: Request, seed: int, temperatures: str) -> Response:
+        scene = opened.scene
+        given = numbers(temperatures, scene.model.levels)
+        if not 0 <= seed < 2**63:
+            raise HTTPException(400, "give a seed from 0, below 2^63")
+        conditions = scene.description["conditions"]
+        body = await _body(request, 4 * conditions)
+        weights = places(body, 0, conditions)[1] if conditions else None
+        if weights is not None and (len(weights) != 1 or not _known(scene, weights)):
+            raise HTTPException(400, "give one class or row of attributes that the model knows")
+        found = await decoding.run(lambda: scene.drawn(seed, given, weights).float().numpy().tobytes())
+        assert isinstance(found, bytes)
+        return Response(found, media_type="application/octet-stream")
 
     @app.post("/api/encode")
     async def encoded(request: Request, label: int | None = None) -> Response:

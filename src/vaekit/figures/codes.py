@@ -31,12 +31,14 @@ class Codes:
         labels: int64 (n,), or None.
         rates: nats, (latent,), averaged over up to 2,000 of the images; None where the rate is no sum over latents.
         num_rated: how many images `rates` are averages of.
+        sizes: how many latents each level has, from the one that is drawn first, where there are rates; else empty.
     """
 
     means: np.ndarray
     labels: np.ndarray | None
     rates: np.ndarray | None
     num_rated: int
+    sizes: tuple[int, ...] = ()
 
     @property
     def active(self) -> np.ndarray:
@@ -84,17 +86,20 @@ def measure(model: Model, batches: Iterable[Batch], labels: Tensor | None = None
     """
     means: list[Tensor] = []
     rates: list[list[Tensor | None]] = []
+    sizes: tuple[int, ...] = ()
     count = 0
     for batch in batches:
         means.append(model.geometry.chart(encode(model, batch.input, batch.condition)).flatten(1).cpu())
         if count < _MOST_RATES:
             draw = model.draw(batch, noise=Noise(torch.tensor(0, device=batch.index.device), batch.index))
             rates.append([latent.rate_by_dimension for latent in draw.latents])
+            sizes = tuple(latent.value.flatten(1).shape[1] for latent in draw.latents)
         count += len(batch.input)
     joined = _joined(rates)
-    mean_rates = None if joined is None else joined.double().mean(0).numpy()
     found = None if labels is None else labels.numpy()
-    return Codes(torch.cat(means).numpy(), found, mean_rates, 0 if joined is None else len(joined))
+    if joined is None:
+        return Codes(torch.cat(means).numpy(), found, None, 0)
+    return Codes(torch.cat(means).numpy(), found, joined.double().mean(0).numpy(), len(joined), sizes)
 
 
 def _joined(rates: list[list[Tensor | None]]) -> Tensor | None:

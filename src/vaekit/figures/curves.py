@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from vaekit.figures.basics import BOUNDS, best_epoch
 from vaekit.figures.style import FAINT, HELD_OUT, INK, PAGE, TRAIN, Drawn, new_figure
+from vaekit.records import growing
 from vaekit.runs import Run
 
 _PANELS = (
@@ -20,8 +21,12 @@ _PANELS = (
 
 
 def loss_curves(run: Run) -> Drawn | None:
-    """Loss, distortion and rate over the epochs, in a panel each; None before the first epoch has ended."""
-    records = run.metrics()
+    """Loss, distortion and rate over the epochs, in a panel each; None before the first epoch has ended.
+
+    Epochs in which images still grew are left out: their nats are of fewer pixels.
+    """
+    every = run.metrics()
+    records = [record for record in every if not growing(record)]
     if not records:
         return None
     panels = [(key, title) for key, title in _PANELS if any(r["train"].get(key) is not None for r in records)]
@@ -54,6 +59,8 @@ def loss_curves(run: Run) -> Drawn | None:
         if any(record["val"] for record in records)
         else ". No images were held out for validation, so the curves cannot show overfitting."
     )
+    if len(records) < len(every):
+        caption += f" The first {len(every) - len(records)} epochs are left out: the images were still growing."
     return Drawn("loss", figure, "Training, epoch by epoch", caption)
 
 

@@ -89,7 +89,7 @@ def embedding_map(subject: Subject) -> Drawn | None:
     away = cosines - 2 * np.eye(len(cosines))
     one, other = np.unravel_index(int(away.argmax()), away.shape)
     caption = (
-        f"Each class is a vector of {vectors.shape[1]} numbers, which encoder and decoder read. Left: the vectors where "
+        f"Each class is a vector of {vectors.shape[1]} numbers, which the model reads. Left: the vectors where "
         "they spread most. Right: the cosine of the angle between two, seen from their mean; 1 is the same direction. "
         f"Closest are {names[one]} and {names[other]} ({cosines[one, other]:.2f}): what may be "
         "treated alike ends up close."

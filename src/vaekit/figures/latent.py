@@ -99,7 +99,7 @@ def dots(subject: Subject, found: Plane, title: str) -> Figure:
     if wanted:
         assert labels is not None
         names = [shorten(name) for name in subject.classes]
-        _classes(axes, found.points, labels[: len(found.points)], names, label_centres=not subject.by_class)
+        _classes(axes, found.points, labels[: len(found.points)], names, label_centres=not subject.told)
     else:
         axes.scatter(found.points[:, 0], found.points[:, 1], s=9, color=PALETTE[0], alpha=0.5, linewidths=0)
     if found.centre is not None:
@@ -142,7 +142,7 @@ def about_classes(subject: Subject) -> str:
     found = neighbours(subject)
     if found is None:
         return ""
-    if subject.by_class:
+    if subject.told:
         text = (
             "The classes should lie on top of each other: this model is told the class, so its latents need not hold it"
         )

@@ -40,7 +40,7 @@ def tsne(subject: Subject) -> Drawn | None:
         ", coloured by class. " if coloured(subject) else ". "
     )
     caption += _TSNE
-    if subject.by_class and coloured(subject):
+    if subject.told and coloured(subject):
         caption += (
             "Mixed colours are what to hope for, as this model is told the class: then the latents hold the rest."
         )

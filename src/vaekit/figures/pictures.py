@@ -10,6 +10,7 @@ from vaekit.figures.sheets import columns_that_fit, sheet
 from vaekit.figures.style import Drawn, shorten
 from vaekit.figures.subject import Subject
 from vaekit.generation import reconstruct, sample
+from vaekit.models.table import code_in_words
 
 _MOST_CLASSES = 20
 _SEED = 0
@@ -45,12 +46,12 @@ def reconstructions(subject: Subject) -> Drawn | None:
     rebuilt = reconstruct(subject.model, batch.input, batch.condition)
     pairs = torch.stack([_rows(batch.target, columns), _rows(rebuilt, columns)], 1).flatten(0, 1)
     labels = ["original", "reconstruction"] * (len(pairs) // 2)
-    latents = subject.config.model.num_latents(subject.info)
-    code = "its code" if "deterministic" in subject.model.provides else "the mean of its posterior"
+    size = code_in_words(subject.config.model, subject.info, "number")
+    code = "the mean of its posterior" if subject.model.draws_vary else "its code"
     title = f"Originals and reconstructions: {subject.split} images"
     caption = (
         "Each original with, below it, what is left after squeezing it into "
-        f"{latents} number{'s' * (latents != 1)} ({code}) and decoding again. "
+        f"{size} ({code}) and decoding again. "
         "What is lost is what the latents do not hold: fine strokes and texture go first, and blur is the "
         "decoder's average over all images that share a code."
     )

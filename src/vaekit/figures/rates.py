@@ -71,6 +71,8 @@ def rate_bars(subject: Subject) -> Drawn | None:
     caption += (
         f"A latent is called active when its posterior mean varies by more than {ACTIVE_VARIANCE:g} between images. "
     )
+    if len(codes.sizes) > 1:
+        caption += "Past the first level a mean also moves with the levels before it, whatever its own rate. "
     if idle:
         caption += (
             f"{'The others hold' if active.any() else 'All hold'} the same code for every image, so the decoder learns "

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from vaekit.figures.embeddings import embedding_map
 from vaekit.figures.latent import scatter
+from vaekit.figures.levels import level_rates, level_samples
 from vaekit.figures.line import histogram
 from vaekit.figures.manifolds import manifold_map
 from vaekit.figures.maps import principal_images, tsne, tsne_images
@@ -24,10 +25,12 @@ STORY: tuple[Callable[[Subject], Drawn | None], ...] = (
     samples,
     class_samples,
     samples_like,
+    level_samples,
     style_transfer,
     attribute_changes,
     embedding_map,
     manifold_map,
+    level_rates,
     rate_bars,
     traversals,
     histogram,

@@ -82,6 +82,11 @@ class Subject:
         return self.model.num_classes is not None
 
     @cached_property
+    def told(self) -> bool:
+        """Whether encoder and decoder read labels, so that latents need not hold the class."""
+        return self.by_class and self.model.code_is_told
+
+    @cached_property
     def corrupted(self) -> bool:
         """Whether the model sees something else than its target."""
         return self.data.restores

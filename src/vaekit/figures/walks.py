@@ -128,7 +128,7 @@ def interpolations(subject: Subject) -> Drawn | None:
     caption = (
         "Between two real images (outermost columns) the code moves in even steps, and each is decoded. "
         "A smooth change through plausible images shows that the latent space has no holes on the way"
-        + ("; both ends are of one class, as the model is told the class. " if subject.by_class else ". ")
+        + ("; both ends are of one class, as the model is told the class. " if subject.told else ". ")
     )
     if not geometry.straight:
         caption += f"Each goes the shortest way {geometry.way}, evenly."
@@ -170,7 +170,7 @@ def four_corners(subject: Subject) -> Drawn | None:
     )
     caption += (
         f"All four are of class {subject.classes[int(batch.condition[0])]}, as the model is told the class."
-        if subject.by_class and batch.condition is not None
+        if subject.told and batch.condition is not None
         else "Watch where one kind of image turns into another: gradually, or at an edge."
     )
     return Drawn("corners", sheet(title, rows, column_breaks=(1, side + 1)), title, caption)
@@ -178,7 +178,7 @@ def four_corners(subject: Subject) -> Drawn | None:
 
 def style_transfer(subject: Subject) -> Drawn | None:
     """Images encoded under their own class and decoded under every class."""
-    if not subject.by_class or subject.corrupted or len(subject.classes) < 2:
+    if not subject.told or subject.corrupted or len(subject.classes) < 2:
         return None
     room = columns_that_fit(subject.info.shape, breaks=1) - 1
     shown = min(len(subject.classes), room)
@@ -202,7 +202,8 @@ def style_transfer(subject: Subject) -> Drawn | None:
 def attribute_changes(subject: Subject) -> Drawn | None:
     """One image's code decoded with one attribute at a time from the lowest to the highest seen; None without attributes."""
     attributes = subject.images.attributes
-    if subject.model.num_attributes is None or attributes is None or subject.corrupted:
+    model = subject.model
+    if model.num_attributes is None or not model.code_is_told or attributes is None or subject.corrupted:
         return None
     names = [shorten(name) for name in subject.info.attribute_names[:_MOST_LATENTS]]
     batch = subject.examples(1)
@@ -239,7 +240,7 @@ def _fitting(name: str, width: float) -> str:
 def _pairs(subject: Subject, count: int) -> tuple[Tensor, Tensor]:
     """Positions of `count` pairs: within a class for models that read labels, else of two classes."""
     images = subject.images
-    order = in_class_pairs(images.labels) if subject.by_class and images.labels is not None else None
+    order = in_class_pairs(images.labels) if subject.told and images.labels is not None else None
     if order is None:
         order = in_turn(images.labels, len(images))
         order = order[: len(order) // 2 * 2].view(-1, 2)
@@ -250,7 +251,7 @@ def _pairs(subject: Subject, count: int) -> tuple[Tensor, Tensor]:
 def _four(subject: Subject) -> Tensor | None:
     """Positions of four images: of one class for models that read labels, else of four; None where there are not four."""
     labels = subject.images.labels
-    if not subject.by_class or labels is None:
+    if not subject.told or labels is None:
         order = in_turn(labels, len(subject.images))[:4]
         return order if len(order) == 4 else None
     counts = torch.bincount(labels)

@@ -23,12 +23,14 @@ class Latent:
         posterior: the distribution it was drawn from; None for a deterministic code.
         prior: its prior given ancestors and condition; None for a deterministic code.
         rebuild: returns the posterior with its parameters detached from the graph, for path-derivative gradients.
+        shape: (channels, height, width) of a map of latents, which lies in `value` in that order; () for a vector.
     """
 
     value: Tensor
     posterior: Distribution | None = None
     prior: Distribution | None = None
     rebuild: Callable[[], Distribution] | None = None
+    shape: tuple[int, ...] = ()
 
     @cached_property
     def log_ratio(self) -> Tensor | None:
@@ -119,8 +121,8 @@ class Draw:
             if path_only and latent.posterior is not None:
                 if latent.rebuild is None:
                     raise TypeError("this posterior cannot be rebuilt with detached parameters")
-                return Latent(latent.value, latent.rebuild(), latent.prior, latent.rebuild)
-            return Latent(latent.value, latent.posterior, latent.prior, latent.rebuild)
+                return replace(latent, posterior=latent.rebuild())
+            return replace(latent)
 
         return replace(self, latents=tuple(map(again, self.latents)))
 

@@ -46,12 +46,20 @@ class ModelConfig(Protocol):
     def build(self, info: DataInfo) -> Model: ...
 
 
+def code_in_words(config: ModelConfig, info: DataInfo, noun: str) -> str:
+    """What the code of an image is, such as ``16 latents``; a config with a method `in_words(info)` says it itself."""
+    own = getattr(config, "in_words", None)
+    count = config.num_latents(info)
+    return f"{count:,} {noun}{'s' * (count != 1)}" if own is None else own(info)
+
+
 class Model(nn.Module):
     """Base of all models.
 
     `provides` names what its draws offer to an objective, in the words of `PROVIDES`. `low_precision` says that bfloat16
     is safe. `geometry` is that of the space of latents, for whoever walks in it. `frozen` names the part that stays.
-    `guidance` is how strongly what is decoded or drawn follows its condition; see `guided`.
+    `guidance` is how strongly what is decoded or drawn follows its condition; see `guided`. `code_is_told` says that encoder
+    and decoder read the condition, where there is one, and not the prior alone.
     """
 
     provides: frozenset[str] = frozenset()
@@ -59,6 +67,7 @@ class Model(nn.Module):
     geometry: Geometry = EUCLIDEAN
     frozen: str = "none"
     guidance: float = 1.0
+    code_is_told: bool = True
 
     @contextmanager
     def guided(self, strength: float) -> Iterator[None]:
@@ -75,7 +84,8 @@ class Model(nn.Module):
             raise InputError(f"--guidance {strength:g}: the model is not conditional; leave it out")
         if strength != 1.0 and not self.accepts_unknown:
             raise InputError(
-                f"--guidance {strength:g}: the model never saw an image without its condition; train with --label-dropout 0.1"
+                f"--guidance {strength:g}: the model never saw an image without its condition; "
+                "train with --label-dropout 0.1"
             )
         before, self.guidance = self.guidance, strength
         try:
@@ -112,6 +122,11 @@ class Model(nn.Module):
     def accepts_unknown(self) -> bool:
         """Whether the model also learned to do without a condition: the label -1, or attributes that are all NaN."""
         return False
+
+    def prior_parameters(self) -> list[nn.Parameter]:
+        """Those of a prior that is learned."""
+        prior = getattr(self, "prior", None)
+        return [] if prior is None else list(prior.parameters())
 
     def inference_parameters(self) -> list[nn.Parameter]:
         """Those of q(z | x), of a model that provides ``inference``; all others are of generation."""

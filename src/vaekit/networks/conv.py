@@ -15,7 +15,7 @@ from vaekit.config import leaf
 from vaekit.networks.convolution import Conv2d, ConvTranspose2d, relu_
 from vaekit.networks.layers import ACTIVATION_HELP, ACTIVATIONS, Activation, initialize, join, linear
 from vaekit.networks.normalization import NORMALIZATION_HELP, Normalization, normalized
-from vaekit.networks.table import NETWORKS, Shape
+from vaekit.networks.table import NETWORKS, Levels, Shape
 
 _KERNEL, _STRIDE, _PADDING = 3, 2, 1
 Padding = Literal["around", "after"]
@@ -93,6 +93,11 @@ def _layers(
     return [initialize(layer), *norm, *([] if fused else [ACTIVATIONS[activation]()])]
 
 
+def _flat(features: Tensor) -> Tensor:
+    # Pixel by pixel, as channels_last memory has them (and Keras flattens them): so that nothing is copied.
+    return features.permute(0, 2, 3, 1).flatten(1)
+
+
 class ConvEncoder(nn.Module):
     """Convolutions of stride 2, then a dense layer that also reads the condition."""
 
@@ -118,14 +123,23 @@ class ConvEncoder(nn.Module):
         )
         self.dense = linear(channels[-1] * math.prod(sizes[-1]) + num_condition, dense)
         self.activation = relu_ if activation == "relu" else ACTIVATIONS[activation]()
+        cuts = tuple(range(0, len(self.convolutions) + 1, len(self.convolutions) // len(channels)))
+        self._of_levels = (cuts, widths, activation, True)
+
+    @property
+    def levels(self) -> Levels:
+        return Levels(self.convolutions, *self._of_levels)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.head(self.maps(images), condition)
+        return self.finish(self.convolutions(images), condition)
+
+    def finish(self, features: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Features (batch, dense) from those of the last convolution, (batch, channels, height, width)."""
+        return self.head(_flat(features), condition)
 
     def maps(self, images: Tensor) -> Tensor:
         """Features of the last convolution, (batch, n)."""
-        # Pixel by pixel, as channels_last memory has them (and Keras flattens them): so that nothing is copied.
-        return self.convolutions(images).permute(0, 2, 3, 1).flatten(1)
+        return _flat(self.convolutions(images))
 
     def head(self, maps: Tensor, condition: Tensor | None = None) -> Tensor:
         """Features (batch, dense) from those of the last convolution."""
@@ -153,13 +167,23 @@ class ConvDecoder(nn.Module):
         layers: list[nn.Module] = []
         for (num_in, num_out), size in zip(pairwise(widths), sizes[1:], strict=True):
             layers += _layers(_up, num_in, num_out, size, activation, normalization, padding)
+        cuts = tuple(range(0, len(layers) + 1, len(layers) // len(channels)))[::-1]
+        self._of_levels = (cuts, (*channels, channels[-1]), activation, True)
         layers.append(initialize(Conv2d(channels[0], shape[0], _KERNEL, 1, _PADDING)))
         self.convolutions = nn.Sequential(*layers)
         self.activation = relu_ if activation == "relu" else ACTIVATIONS[activation]()
 
+    @property
+    def levels(self) -> Levels:
+        return Levels(self.convolutions, *self._of_levels)
+
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.convolutions(self.start(latents, condition))
+
+    def start(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Features (batch, channels, height, width) of the smallest size."""
         features = self.activation(self.dense(join(latents, condition))).view(-1, *self.smallest)
-        return self.convolutions(features.permute(0, 3, 1, 2))
+        return features.permute(0, 3, 1, 2)
 
 
 @NETWORKS.register("conv")

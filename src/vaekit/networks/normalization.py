@@ -31,6 +31,12 @@ class _Mean(torch.autograd.Function):
         return _Mean.apply(grads[0])
 
 
+def mean_over_processes(values: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, with a gradient; on one process the tensor itself."""
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return _Mean.apply(values) if together else values
+
+
 class BatchNorm(nn.BatchNorm2d):
     """`torch.nn.BatchNorm2d` over the whole batch, whatever the number of processes that share it equally.
 

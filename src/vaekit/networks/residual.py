@@ -16,7 +16,7 @@ from vaekit.networks.conv import extra, halved
 from vaekit.networks.convolution import Conv2d, ConvTranspose2d
 from vaekit.networks.layers import ACTIVATION_HELP, ACTIVATIONS, Activation, initialize, join, linear
 from vaekit.networks.normalization import NORMALIZATION_HELP, Normalization, normalized
-from vaekit.networks.table import NETWORKS, Shape
+from vaekit.networks.table import NETWORKS, Levels, Shape
 
 _COPYING: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU, "leaky-relu": nn.LeakyReLU}
 
@@ -93,6 +93,34 @@ def activated(
     return [*norm, kinds[activation]()]
 
 
+def descent(
+    num_in: int, widths: tuple[int, ...], blocks: int, activation: Activation, normalization: Normalization
+) -> list[nn.Module]:
+    """From images (batch, num_in, height, width) to activated maps of widths[-1] channels: at each level a block that halves
+    the image, and further blocks."""
+    style = (activation, normalization, 1.0 / math.sqrt(len(widths) * blocks))
+    layers: list[nn.Module] = []
+    for level, (before, after) in enumerate(pairwise((num_in, *widths))):
+        layers.append(ResidualBlock(before, after, *style, halve=True, raw=level == 0))
+        layers += [ResidualBlock(after, after, *style) for _ in range(blocks - 1)]
+    return [*layers, *activated(widths[-1], activation, normalization)]
+
+
+def ascent(
+    shape: Shape, widths: tuple[int, ...], blocks: int, activation: Activation, normalization: Normalization
+) -> list[nn.Module]:
+    """The mirror of `descent`, from maps of widths[-1] channels: at each level blocks, the last of which doubles the image,
+    and at the end an output convolution to (batch, *shape)."""
+    style = (activation, normalization, 1.0 / math.sqrt(len(widths) * blocks))
+    sizes = halved(shape[1:], len(widths))[::-1]
+    layers: list[nn.Module] = []
+    for level, (before, after) in enumerate(pairwise((*widths[::-1], widths[0]))):
+        layers += [ResidualBlock(before, before, *style) for _ in range(blocks - 1)]
+        layers.append(ResidualBlock(before, after, *style, double=(sizes[level], sizes[level + 1])))
+    output = initialize(Conv2d(widths[0], shape[0], 3, 1, 1))
+    return [*layers, *activated(widths[0], activation, normalization), output]
+
+
 class ResidualEncoder(nn.Module):
     """At each level a block that halves the image and further blocks; then a dense layer that also reads the condition."""
 
@@ -108,19 +136,23 @@ class ResidualEncoder(nn.Module):
     ):
         super().__init__()
         self.num_features = dense
-        style = (activation, normalization, 1.0 / math.sqrt(len(widths) * blocks))
-        layers: list[nn.Module] = []
-        for level, (num_in, num_out) in enumerate(pairwise((shape[0], *widths))):
-            layers.append(ResidualBlock(num_in, num_out, *style, halve=True, raw=level == 0))
-            layers += [ResidualBlock(num_out, num_out, *style) for _ in range(blocks - 1)]
-        self.layers = nn.Sequential(*layers, *activated(widths[-1], activation, normalization))
+        self.layers = nn.Sequential(*descent(shape[0], widths, blocks, activation, normalization))
         smallest = halved(shape[1:], len(widths))[-1]
         self.dense = linear(widths[-1] * math.prod(smallest) + num_condition, dense)
         self.activation = ACTIVATIONS[activation]()
+        self._of_levels = (tuple(blocks * level for level in range(len(widths) + 1)), (shape[0], *widths), activation)
+
+    @property
+    def levels(self) -> Levels:
+        return Levels(self.layers, *self._of_levels, activated=False)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = self.layers(images).permute(0, 2, 3, 1).flatten(1)  # in the order of channels_last memory
-        return self.activation(self.dense(join(features, condition)))
+        return self.finish(self.layers(images), condition)
+
+    def finish(self, features: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Features (batch, dense) from those of the last block, (batch, channels, height, width)."""
+        flat = features.permute(0, 2, 3, 1).flatten(1)  # in the order of channels_last memory
+        return self.activation(self.dense(join(flat, condition)))
 
 
 class ResidualDecoder(nn.Module):
@@ -138,20 +170,22 @@ class ResidualDecoder(nn.Module):
         normalization: Normalization,
     ):
         super().__init__()
-        style = (activation, normalization, 1.0 / math.sqrt(len(widths) * blocks))
-        sizes = halved(shape[1:], len(widths))[::-1]
-        self.smallest = (*sizes[0], widths[-1])
+        self.smallest = (*halved(shape[1:], len(widths))[-1], widths[-1])
         self.dense = linear(num_latents + num_condition, math.prod(self.smallest))
-        layers: list[nn.Module] = []
-        for level, (num_in, num_out) in enumerate(pairwise((*widths[::-1], widths[0]))):
-            layers += [ResidualBlock(num_in, num_in, *style) for _ in range(blocks - 1)]
-            layers.append(ResidualBlock(num_in, num_out, *style, double=(sizes[level], sizes[level + 1])))
-        output = initialize(Conv2d(widths[0], shape[0], 3, 1, 1))
-        self.layers = nn.Sequential(*layers, *activated(widths[0], activation, normalization), output)
+        self.layers = nn.Sequential(*ascent(shape, widths, blocks, activation, normalization))
+        cuts = tuple(blocks * level for level in range(len(widths), -1, -1))
+        self._of_levels = (cuts, (widths[0], *widths), activation)
+
+    @property
+    def levels(self) -> Levels:
+        return Levels(self.layers, *self._of_levels, activated=False)
 
     def forward(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = self.dense(join(latents, condition)).view(-1, *self.smallest)
-        return self.layers(features.permute(0, 3, 1, 2))
+        return self.layers(self.start(latents, condition))
+
+    def start(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Features (batch, channels, height, width) of the smallest size."""
+        return self.dense(join(latents, condition)).view(-1, *self.smallest).permute(0, 3, 1, 2)
 
 
 @NETWORKS.register("residual")

@@ -37,6 +37,7 @@ class Perceptual(SinglePlayer):
     )
     needs = frozenset()
     uses = frozenset({"rate"})
+    reads_images = True
 
     def players(self, num_latents: int, shape: tuple[int, int, int]) -> dict[str, nn.Module]:
         """The pinned network, of which nothing is trained or saved.

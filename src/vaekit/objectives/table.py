@@ -64,12 +64,14 @@ class Objective(Protocol):
         fits_prior: whether its loss moves a prior that has parameters, where it reads one.
         selects: the bound by which the best weights are chosen: ``elbo_nats``, or ``iw_elbo_nats`` with its samples; None
             where no bound says what was minimized, so that the last weights are kept.
+        reads_images: whether it compares images itself, by means that are made for their full size.
     """
 
     scope: Literal["image", "batch"]
     uses: frozenset[str]
     fits_prior: bool
     selects: Literal["elbo_nats", "iw_elbo_nats"] | None
+    reads_images: bool
 
     @property
     def needs(self) -> frozenset[str]: ...
@@ -103,6 +105,7 @@ class SinglePlayer:
     uses: frozenset[str] = frozenset()
     fits_prior: bool = True
     selects: Literal["elbo_nats", "iw_elbo_nats"] | None = "elbo_nats"
+    reads_images: bool = False
 
     @property
     def needs(self) -> frozenset[str]:

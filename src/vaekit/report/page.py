@@ -19,6 +19,8 @@ from vaekit import __version__
 from vaekit.config import Flag, flags
 from vaekit.doctor.findings import Examination
 from vaekit.figures.basics import BOUNDS, FigureFile, best_epoch
+from vaekit.models.table import code_in_words
+from vaekit.records import by_level
 from vaekit.report.notes import MEASURES, notes, number
 from vaekit.report.repeat import as_text, nearest_preset, repeat_command
 from vaekit.report.style import CSS
@@ -26,6 +28,7 @@ from vaekit.runs import Run, write_atomically
 from vaekit.settings import PRESETS, Config, preset
 
 _LARGE_PICTURE = 400_000  # bytes of a PNG; photographs make larger ones, and a report holds a dozen
+_MOST_LEVELS = 5  # whose rates are key numbers; the figure has those of any number
 _SECTIONS = {
     "data": "Data",
     "model": "Model",
@@ -88,10 +91,9 @@ def _lede(run: Run, name: str, settings: dict[str, Any], records: Sequence[dict[
     changes = f", with {changed} setting{'s' * (changed != 1)} changed" if changed else ""
     labels = f" in {len(info.class_names)} classes" if info.class_names else ""
     epochs = f" for {number(records[-1]['epoch'])} epoch{'s' * (records[-1]['epoch'] != 1)}" if records else ""
-    count = model.num_latents(info)
-    latents = f"{number(count)} latent{'s' * (count != 1)}"
+    code = code_in_words(model, info, "latent")
     return (
-        f"<p class=lede>A model with {latents}, trained{epochs} on {number(info.num_train)} {colour} images "
+        f"<p class=lede>A model with {code}, trained{epochs} on {number(info.num_train)} {colour} images "
         f"of {height}×{width} pixels{labels}. It began as preset <b>{escape(name)}</b> "
         f"({escape(PRESETS[name][0])}){changes}.</p>"
     )
@@ -121,6 +123,9 @@ def _tiles(run: Run, numbers: dict[str, Any], measure: str, records: Sequence[di
     plus = "" if error is None else f"± {number(error)} "
     add("NLL", "nll_nats", plus + nats, f"−log p(x), from {samples} importance samples; lower is better")
     add("Bits per dimension", "bits_per_dim", "bits per pixel value", "the NLL in another unit", 3)
+    if 1 < len(levels := by_level(numbers)) <= _MOST_LEVELS:
+        parts = " + ".join(number(rate) for rate in levels)
+        tiles.append(_tile("Rate by level", parts, nats, "from the level that is drawn first to the last"))
     dimensions = number(numbers.get("latent_dim"))
     add("Active units", "active_units", f"of {dimensions} latents", "whose mean differs between images")
     before = number(numbers.get("input_psnr_db"))
@@ -232,13 +237,15 @@ def _epoch_table(records: Sequence[dict[str, Any]], bound: str | None) -> str:
     parts = [part for part in parts if any(record[part[0]] for record in records)]
     extra = [key for key in ("learning_rate", "beta") if any(key in record for record in records)]
     heads = ["epoch", *(f"{label} {name}" for _, label in parts for name in names.values())]
-    heads += [*(key.replace("_", " ") for key in extra), "seconds", "images/s"]
+    sizes = any("resolution" in record for record in records)
+    heads += [*(["image size"] if sizes else []), *(key.replace("_", " ") for key in extra), "seconds", "images/s"]
     best = best_epoch(records, bound)
     rows = []
     for record in records:
         star = "★ " if record["epoch"] == best else ""
         row = [f"{star}{number(record['epoch'])}"]
         row += [number((record[part] or {}).get(key)) for part, _ in parts for key in names]
+        row += ["×".join(map(str, record["resolution"]))] if sizes else []
         row += [f"{record[key]:.3g}" if key in record else "–" for key in extra]
         row += [number(record["seconds"], 1), number(round(record["images_per_second"]))]
         rows.append(row)

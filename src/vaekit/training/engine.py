@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -63,13 +63,20 @@ def prepare(resolved: Resolved) -> torch.device:
     return torch.device("cpu")
 
 
+Key = int | Sequence[int]
+Hyper = Mapping[str, float] | Mapping[str, Sequence[float]]
+
+
 class EagerStep:
-    """Calls `body(index, key, step, hyper)` as it is, with its arguments as tensors."""
+    """Calls `body(index, key, step, hyper)` as it is, with its arguments as tensors.
+
+    Several trainings that take a step together give a list of keys, and of each number.
+    """
 
     def __init__(self, body: Callable[..., None], device: torch.device):
         self.body, self.device = body, device
 
-    def __call__(self, index: Tensor, key: int, step: int, hyper: Mapping[str, float]) -> None:
+    def __call__(self, index: Tensor, key: Key, step: int, hyper: Hyper) -> None:
         self.body(
             index,
             torch.tensor(key, device=self.device),
@@ -92,16 +99,16 @@ class CapturedStep:
         self.stream = torch.cuda.Stream()
         self.inputs: tuple[Tensor, Tensor, Tensor, dict[str, Tensor]] | None = None
 
-    def __call__(self, index: Tensor, key: int, step: int, hyper: Mapping[str, float]) -> None:
+    def __call__(self, index: Tensor, key: Key, step: int, hyper: Hyper) -> None:
         if self.inputs is None:
-            zero = torch.zeros((), dtype=torch.int64, device=self.device)
-            scalars = {name: torch.zeros((), device=self.device) for name in hyper}
-            self.inputs = (torch.empty_like(index), zero, zero.clone(), scalars)
+            keys, number = (torch.tensor(value, device=self.device) for value in (key, step))
+            scalars = {name: torch.tensor(value, device=self.device) for name, value in hyper.items()}
+            self.inputs = (torch.empty_like(index), keys, number, scalars)
         self.inputs[0].copy_(index, non_blocking=True)
-        self.inputs[1].fill_(key)
+        _put(self.inputs[1], key)
         self.inputs[2].fill_(step)
         for name, value in hyper.items():
-            self.inputs[3][name].fill_(value)
+            _put(self.inputs[3][name], value)
         self.calls += 1
         if self.calls <= _EAGER_STEPS:
             self.stream.wait_stream(torch.cuda.current_stream())
@@ -116,6 +123,17 @@ class CapturedStep:
         self.graph.replay()
 
 
+def _put(there: Tensor, value: float | Sequence[float]) -> None:
+    """Fill a tensor on the device with a number, or with a list of them, without waiting."""
+    if isinstance(value, Sequence):
+        there.copy_(torch.tensor(value, dtype=there.dtype), non_blocking=True)
+    else:
+        there.fill_(value)
+
+
 def runner(body: Callable[..., None], device: torch.device) -> EagerStep | CapturedStep:
-    """The way to run a step on `device`."""
-    return CapturedStep(body, device) if device.type == "cuda" else EagerStep(body, device)
+    """The way to run a step on `device`; a step whose shapes change needs another, and what ran before has ended by then."""
+    if device.type != "cuda":
+        return EagerStep(body, device)
+    torch.cuda.synchronize(device)
+    return CapturedStep(body, device)

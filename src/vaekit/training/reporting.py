@@ -49,6 +49,11 @@ def _terms(means: Mapping[str, Any]) -> str:
     return "  ".join(parts)
 
 
+def _size(record: Mapping[str, Any]) -> str:
+    """The size of the images, where it grows."""
+    return f"   {'x'.join(map(str, record['resolution']))}" if "resolution" in record else ""
+
+
 class EpochLines:
     """Writes a line an epoch, and on a terminal a line that is rewritten as the steps go by."""
 
@@ -77,7 +82,7 @@ class EpochLines:
         if self.stream.isatty():
             self._rewrite("")
         self.stream.write(
-            f"epoch {record['epoch']:>3}/{total_epochs:g}   {_terms(record['train'])}{held_out}   "
+            f"epoch {record['epoch']:>3}/{total_epochs:g}{_size(record)}   {_terms(record['train'])}{held_out}   "
             f"{record['images_per_second']:,.0f} images/s\n"
         )
         self.stream.flush()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vaekit.config import flags
-from vaekit.data.batches import Batch, Data, Picked
+from vaekit.data.batches import Batch, Batches, Picked
 from vaekit.models.draw import Draw
 from vaekit.models.table import Model
 from vaekit.noise import Noise
@@ -60,6 +60,7 @@ class TrainingStep(nn.Module):
         num_train: number of training images.
         low_precision: run the networks under bfloat16 autocast.
         gather: joins tensors of all processes.
+        weighed: the draw as the objective sees it, where that is another; what is logged is of the draw itself.
     """
 
     def __init__(
@@ -67,15 +68,16 @@ class TrainingStep(nn.Module):
         model: Model,
         objective: Objective,
         players: Mapping[str, nn.Module],
-        data: Data,
+        data: Batches,
         num_train: int,
         low_precision: bool = False,
         gather: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        weighed: Callable[[Draw], Draw] | None = None,
     ):
         super().__init__()
         self.model, self.players = model, nn.ModuleDict(players)
         self.objective, self.data, self.num_train = objective, data, num_train
-        self.low_precision, self.gather = low_precision, gather
+        self.low_precision, self.gather, self.weighed = low_precision, gather, weighed
 
     def draw(self, images: Picked, index: Tensor, key: Tensor, sample_shape: tuple[int, ...]) -> tuple[Batch, Draw]:
         noise = Noise(key, index)
@@ -89,7 +91,8 @@ class TrainingStep(nn.Module):
         batch, draw = self.draw(images, index, key, self.objective.sample_shape)
         noise, players = Noise(key, index), dict(self.players.items())
         context = Context(step, hyper, self.num_train, self.model, noise, players, self.gather)
-        losses, terms = self.objective(draw, batch, context)
+        seen = draw if self.weighed is None else self.weighed(draw)
+        losses, terms = self.objective(seen, batch, context)
         for penalty in draw.penalties.values():
             losses |= {name: losses[name] + penalty.mean() for name in (MODEL, INFERENCE) if name in losses}
         logged = {"loss": losses[MODEL].detach(), **terms}

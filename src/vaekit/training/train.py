@@ -23,14 +23,15 @@ from vaekit.errors import DivergedError, InputError
 from vaekit.fit import check_fit
 from vaekit.models.table import Model
 from vaekit.noise import seeded
-from vaekit.runs import Run, check_new
+from vaekit.runs import Resolved, Run, check_new
 from vaekit.settings import Config, configure
 from vaekit.storage import save_model
 from vaekit.training.engine import prepare, resolve
 from vaekit.training.processes import Processes
 from vaekit.training.reporting import EpochLines, Observer, Several, TensorBoard, check_tensorboard
 from vaekit.training.starting import begin, freeze
-from vaekit.training.trainer import Trainer, check_trainable, seeded_players
+from vaekit.training.trainable import check_trainable, seeded_players
+from vaekit.training.trainer import Trainer
 
 
 def seeded_model(config: Config, info: DataInfo) -> Model:
@@ -68,7 +69,7 @@ def train(
     [1, 2]
     """
     check_new(Path(out))
-    config = _checked(configure(preset, **given) if config is None else config)
+    config = checked(configure(preset, **given) if config is None else config)
     return _begin(out, config, load_splits(config.data, data_folder(data_dir)), observer, _tell, None)
 
 
@@ -96,14 +97,14 @@ def train_on(
         RunError: when training failed midway.
     """
     check_new(Path(out))
-    return _begin(out, _checked(config), splits, observer, note or _tell, start)
+    return _begin(out, checked(config), splits, observer, note or _tell, start)
 
 
 def _tell(sentence: str) -> None:
     print(f"vaekit: note: {sentence}", file=sys.stderr)
 
 
-def _checked(config: Config) -> Config:
+def checked(config: Config) -> Config:
     """The configuration for a new run, before its data are read."""
     check(config)
     config.check_combination()
@@ -121,20 +122,30 @@ def _begin(
     start: Mapping[str, Tensor] | None,
 ) -> Run:
     """Check everything, make the run folder, train."""
+    resolved, advice = planned(config, splits)
+    processes = Processes(prepare(resolved))
+    processes.wait()  # until every process has seen that the folder is new
+    if processes.first:
+        Run.create(out, *anchored(config, splits.info), resolved)
+        for sentence in advice:
+            note(sentence)
+    processes.wait()
+    return fit(Run(out), splits, processes, observer, start)
+
+
+def planned(config: Config, splits: Splits) -> tuple[Resolved, list[str]]:
+    """Refuse what cannot be trained; returns the automatic choices, and sentences on what works but misleads.
+
+    Raises:
+        InputError: when something does not fit.
+    """
     advice = check_fit(config, splits.info)
     model = seeded_model(config, splits.info)
     advice = [*advice, *begin(model, config, splits.train)]
     resolved = resolve(config.training, model)
-    processes = Processes(prepare(resolved))
-    check_trainable(config, model, splits, processes)
+    check_trainable(config, model, splits, Processes(prepare(resolved)))
     seeded_players(config, splits)  # refuses what it cannot take before anything is written
-    processes.wait()  # until every process has seen that the folder is new
-    if processes.first:
-        Run.create(out, *_anchored(config, splits.info), resolved)
-        for sentence in advice:
-            note(sentence)
-    processes.wait()
-    return _fit(Run(out), splits, processes, observer, start)
+    return resolved, advice
 
 
 def resume(
@@ -163,12 +174,21 @@ def resume(
             "start as many"
         )
     splits = load_splits(run.config.data, data_folder(data_dir))
+    check_same(run, splits)
+    return fit(run, splits, processes, observer)
+
+
+def check_same(run: Run, splits: Splits) -> None:
+    """Refuse to go on with other data than a run began with.
+
+    Raises:
+        InputError: when they differ.
+    """
     if splits.info != run.info:
         raise InputError(f"data {run.info.name!r} changed since the run began; restore them or train anew")
-    return _fit(run, splits, processes, observer)
 
 
-def _anchored(config: Config, info: DataInfo) -> tuple[Config, DataInfo]:
+def anchored(config: Config, info: DataInfo) -> tuple[Config, DataInfo]:
     """Both with the path of own images made absolute, so that it holds from wherever the run is read."""
     if config.data.target is not None:
         config = replace(config, ("data", "target"), str(Path(config.data.target).expanduser().resolve()))
@@ -178,13 +198,26 @@ def _anchored(config: Config, info: DataInfo) -> tuple[Config, DataInfo]:
     return replace(config, ("data", "data"), path), dataclasses.replace(info, name=path)
 
 
-def _fit(
+def fit(
     run: Run,
     splits: Splits,
     processes: Processes,
     observer: Observer | None,
     start: Mapping[str, Tensor] | None = None,
 ) -> Run:
+    """Train a run from wherever it stands to its end, and keep its model.
+
+    Args:
+        run: its folder.
+        splits: its data.
+        processes: this process's group.
+        observer: as for `train`.
+        start: weights and moments to start from, as a checkpoint names them; None starts from the seed.
+
+    Raises:
+        InputError: when another process holds the run.
+        RunError: when training failed midway.
+    """
     if not processes.first:
         _train(run, splits, processes, observer, start)
         return run
@@ -197,16 +230,11 @@ def _fit(
 def _train(
     run: Run, splits: Splits, processes: Processes, observer: Observer | None, start: Mapping[str, Tensor] | None
 ) -> None:
-    device = torch.device("cpu") if run.resolved.device == "cpu" else torch.device("cuda", torch.cuda.current_device())
-    model = seeded_model(run.config, splits.info)
-    if not run.checkpoint.exists():
-        begin(model, run.config, splits.train)
-    freeze(model, run.config.training)
     told: Observer = observer or Several(EpochLines(), Attendant(run))
     with ExitStack() as stack:
         if run.config.training.tensorboard and processes.first:
             told = Several(told, stack.enter_context(closing(TensorBoard(run))))
-        trainer = Trainer(run, splits, model, processes, device, told)
+        trainer = trainer_of(run, splits, processes, told)
         if start is not None:
             trainer.begin_from(start)
         try:
@@ -215,7 +243,22 @@ def _train(
             if processes.first:
                 run.note_failure(str(failure))
             raise
-    weights = trainer.weights()
-    if processes.first:
-        save_model(run.model, model, run.config, run.info, weights)
-    processes.wait()
+    keep(trainer)
+
+
+def trainer_of(run: Run, splits: Splits, processes: Processes, observer: Observer) -> Trainer:
+    """What trains a run, standing where its checkpoint does, or at the beginning."""
+    device = torch.device("cpu") if run.resolved.device == "cpu" else torch.device("cuda", torch.cuda.current_device())
+    model = seeded_model(run.config, splits.info)
+    if not run.checkpoint.exists():
+        begin(model, run.config, splits.train)
+    freeze(model, run.config.training)
+    return Trainer(run, splits, model, processes, device, observer)
+
+
+def keep(trainer: Trainer) -> None:
+    """Write the model of a training that has ended; by all processes together."""
+    run, weights = trainer.run, trainer.weights()
+    if trainer.processes.first:
+        save_model(run.model, trainer.model, run.config, run.info, weights)
+    trainer.processes.wait()

@@ -7,30 +7,31 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from vaekit.data.batches import Order
 from vaekit.data.images import Images, Splits
-from vaekit.errors import DivergedError, InputError, StoppedError
-from vaekit.latents.table import PRIORS
-from vaekit.models.table import PROVIDES, Model
+from vaekit.errors import DivergedError, StoppedError
+from vaekit.models.table import Model
 from vaekit.networks.layers import on_device
-from vaekit.noise import seed_key, seeded
-from vaekit.objectives.table import MODEL, OBJECTIVES, trains_prior
+from vaekit.noise import seed_key
+from vaekit.objectives.table import MODEL
 from vaekit.runs import Run
-from vaekit.settings import Config
 from vaekit.training.averaging import Average
 from vaekit.training.checkpoints import Progress, load_checkpoint, restore, save_checkpoint
 from vaekit.training.engine import runner
 from vaekit.training.feed import feed
+from vaekit.training.growing import Growth, growth
 from vaekit.training.optimization import Optimizers, learning_rate
 from vaekit.training.processes import Processes
 from vaekit.training.reporting import Observer
 from vaekit.training.settling import Settling
 from vaekit.training.step import TrainingStep, numeric_fields, usage
+from vaekit.training.sums import Sums
+from vaekit.training.trainable import check_trainable, seeded_players, steps_of
 from vaekit.training.validation import validate, with_bound
 
 _LOOK_EVERY = 100  # steps between looks at the device: for the display, and to stop on a loss that is not finite
@@ -56,50 +57,6 @@ def asked_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def check_trainable(config: Config, model: Model, splits: Splits, processes: Processes) -> None:
-    """Refuse what cannot be trained, before anything is written.
-
-    Raises:
-        InputError: for a batch that the data or the processes cannot fill, an objective that needs of the model what
-            it does not provide, or patience with nothing to be patient about.
-    """
-    size, num_images = config.training.batch_size, len(splits.train)
-    if size > num_images:
-        raise InputError(f"--batch-size: {size} is more than the {num_images} training images; lower it")
-    if config.training.patience is not None and splits.val is None:
-        raise InputError(
-            f"--patience {config.training.patience}: no images are held out to judge by; add --validation 5000"
-        )
-    if config.training.patience is not None and (config.objective.selects is None or "rate" not in model.provides):
-        raise InputError(
-            f"--patience {config.training.patience}: there is no bound to judge by with this model and objective "
-            f"{OBJECTIVES.name_of(config.objective)!r}; leave it out and set --epochs"
-        )
-    if size % processes.count:
-        raise InputError(f"--batch-size: {size} cannot be shared by {processes.count} processes; use a multiple")
-    learned = any(weight.requires_grad for weight in getattr(model, "prior", nn.Identity()).parameters())
-    if learned and not trains_prior(config.objective, model.provides):
-        prior, objective = PRIORS.name_of(config.model.prior), OBJECTIVES.name_of(config.objective)  # type: ignore[attr-defined]
-        raise InputError(f"--prior {prior}: nothing trains it under objective {objective!r}; choose --prior standard")
-    missing = sorted(config.objective.needs - model.provides)
-    if missing:
-        name = OBJECTIVES.name_of(config.objective)
-        words = "; and ".join(PROVIDES.get(need, need) for need in missing)
-        raise InputError(
-            f"--objective {name}: needs {words}, which this model does not have; choose another of the two"
-        )
-
-
-def seeded_players(config: Config, splits: Splits) -> dict[str, nn.Module]:
-    """The objective's own modules, initialized from the run's seed without touching torch's global generator.
-
-    Raises:
-        InputError: for images that they are not made for.
-    """
-    with seeded(config.training.seed, "players"):
-        return config.objective.players(config.model.num_latents(splits.info), splits.info.shape)
 
 
 class Trainer:
@@ -128,32 +85,34 @@ class Trainer:
         self.players: dict[str, nn.Module] = {
             name: on_device(module, device) for name, module in {MODEL: model, **players}.items()
         }
-        self.optimizers = Optimizers(
-            self.players, self.settings, device, self.objective.rates(), model.inference_parameters()
-        )
+        self.total_steps = steps_of(self.settings, len(splits.train))
+        self.growth = growth(model, config, splits.info, self.total_steps, device)
+        trained, inference = dict(self.players), model.inference_parameters()
+        if self.growth:
+            trained[MODEL] = nn.ModuleList([model, self.growth.pyramid])
+            inference += self.growth.pyramid.entrances.parameters()
+            self.players["growth"] = self.growth.pyramid
+        self.optimizers = Optimizers(trained, self.settings, device, self.objective.rates(), inference)
         decay = self.settings.ema_decay
         self.average = None if decay is None else Average(model, decay)
         self.kept = Settling(model, self.average, config.data, splits.train, config.training, processes, device)
         self.module = TrainingStep(
             model,
             self.objective,
-            {name: module for name, module in self.players.items() if name != MODEL},
-            config.data,
+            {name: self.players[name] for name in players},
+            self.growth or config.data,
             len(splits.train),
             run.resolved.precision == "bfloat16",
             processes.gather,
+            self.growth.weighed if self.growth else None,
         )
         self.order = Order(len(splits.train), size, self.settings.seed, device)
         on_host = Order(len(splits.train), size, self.settings.seed)
         self.feed = feed(splits.train, lambda step: processes.share(on_host.batch(step)), device)
-        self.total_steps = max(1, math.floor(self.settings.epochs * len(splits.train) / size))
         self.hyper = numeric_fields(self.objective)
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
-        self.names: list[str] = []
-        self.sums: Tensor | None = None
-        self.tallies: dict[str, Tensor] = {}
-        self.first_bad = torch.tensor(-1, device=device)
+        self.sums = Sums(device)
         self.run_step = runner(self._body, device)
         if run.checkpoint.exists():
             self._restore()
@@ -163,10 +122,7 @@ class Trainer:
         self.progress, self.best = load_checkpoint(
             self.run.checkpoint, self.players, self.optimizers, self.device, averages
         )
-        if self.progress.sums:
-            self.names = list(self.progress.sums)
-            self.sums = torch.stack([self.progress.sums[name] for name in self.names])
-        self.tallies = dict(self.progress.tallies)
+        self.sums.restore(self.progress)
         if self.processes.first and self.run.metrics() != self.progress.records:
             self.run.write_metrics(self.progress.records)  # the checkpoint is the authority
 
@@ -182,10 +138,10 @@ class Trainer:
 
     def _body(self, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]) -> None:
         """One whole step: draw, losses, gradients, optimizers, sums for the log."""
-        result = self.module(self.feed.images, index, key, step, hyper)
+        with self.growth.applied() if self.growth else nullcontext():
+            result = self.module(self.feed.images, index, key, step, hyper)
         self.optimizers.backward(result.losses)
-        self.names = self.names or list(result.logged)
-        logged = torch.stack([result.logged[name].float() for name in self.names])
+        logged = self.sums.stacked(result.logged)
         # the logged means travel with the gradients: so the first process's checkpoint holds those of all
         tallies = {name: counts.float() for name, counts in result.draw.tallies.items()}
         self.processes.average(
@@ -194,17 +150,9 @@ class Trainer:
         self.optimizers.step()
         self.objective.after_step(self.model, hyper)
         self.model.after_step(result.draw, self.processes.gather)
-        if self.average:
-            self.average.update(step)
-        values = logged.double()
-        self.sums = values if self.sums is None else self.sums.add_(values)
-        for name, counts in tallies.items():
-            if name in self.tallies:
-                self.tallies[name].add_(counts)
-            else:
-                self.tallies[name] = counts.double()
-        bad = (self.first_bad < 0) & ~torch.isfinite(values).all()
-        self.first_bad.copy_(torch.where(bad, step, self.first_bad))
+        if self.average and not self.growing:
+            self.average.update(step - self.growth.whole_from if self.growth else step)
+        self.sums.add(logged, tallies, step)
 
     def fit(self) -> None:
         """Train to the end, or to early stopping.
@@ -219,8 +167,7 @@ class Trainer:
             while not self.progress.finished:
                 self._train_step()
                 if not self.progress.finished and self._agree(stop.is_set()):
-                    self._look()
-                    self.save()
+                    self.pause()
                     raise StoppedError(f"stopped at step {self.progress.step}; continue: vaekit resume {self.run.path}")
 
     def _agree(self, asked: bool) -> bool:
@@ -233,15 +180,43 @@ class Trainer:
     def _train_step(self) -> None:
         """One step, and what falls due after it."""
         step = self.progress.step
-        epoch = self._epoch_of(step)
         started = time.perf_counter()
         self.feed.load(step)
+        if self.growth and self.growth.begin(step):
+            self._begin_phase(step, self.growth)
+        self.run_step(*self.arguments(step))
+        self.stepped(time.perf_counter() - started)
+
+    @property
+    def growing(self) -> bool:
+        """Whether the model is not yet whole: weights of now are no weights to keep."""
+        return self.growth is not None and self.growth.growing
+
+    def _begin_phase(self, step: int, growth: Growth) -> None:
+        """Shapes or parts of the model are others from this step on, which may be the first after a resume."""
+        self.run_step = runner(self._body, self.device)
+        if growth.begins_stage(step):  # nats of images of two sizes have no mean
+            self.progress.summed = 0
+            self.sums.clear()
+        if self.average and step == growth.whole_from:
+            self.average.begin()
+
+    def arguments(self, step: int) -> tuple[Tensor, int, int, dict[str, float]]:
+        """Set the learning rate of a step; returns its images, the key of its noise, its number and the objective's."""
         self.optimizers.set_learning_rate(learning_rate(self.settings, step, self.total_steps))
         index = self.processes.share(self.order.batch(step))
-        self.run_step(index, seed_key(self.settings.seed, "train", step), step, self._hyper_at(step))
+        return index, seed_key(self.settings.seed, "train", step), step, self._hyper_at(step)
+
+    def stepped(self, seconds: float) -> None:
+        """Count a step that was taken, and do what falls due after it.
+
+        Raises:
+            DivergedError: when a loss or a weight is seen not to be finite.
+        """
+        epoch = self._epoch_of(self.progress.step)
         self.progress.step += 1
         self.progress.summed += 1
-        self.progress.seconds += time.perf_counter() - started
+        self.progress.seconds += seconds
         if self.progress.step % _LOOK_EVERY == 0:
             self._look()
         if self.progress.step == min(self.order.steps_at(epoch + 1), self.total_steps):
@@ -263,14 +238,10 @@ class Trainer:
     def _images_per_second(self) -> float:
         return self.progress.step * self.settings.batch_size / max(self.progress.seconds, 1e-9)
 
-    def _means(self) -> dict[str, float]:
-        assert self.sums is not None
-        return dict(zip(self.names, (self.sums / self.progress.summed).tolist(), strict=True))
-
     def _look(self) -> None:
         """Wait for the device, stop if a loss or a weight is not finite, and tell the observer."""
         started = time.perf_counter()
-        bad = int(self.first_bad)
+        bad = int(self.sums.first_bad)
         finite = torch.stack([weight.detach().isfinite().all() for weight in self.optimizers.all_parameters()]).all()
         self.progress.seconds += time.perf_counter() - started
         if bad >= 0 or not finite:
@@ -278,21 +249,23 @@ class Trainer:
             advice = "lower --learning-rate, or set --gradient-clip, --warmup or --precision float32"
             raise DivergedError(f"{what}; {advice}")
         if self.processes.first and self.progress.summed:
-            self.observer.step(self.progress, self.total_steps, self._means(), self._images_per_second())
+            means = self.sums.means(self.progress.summed)
+            self.observer.step(self.progress, self.total_steps, means, self._images_per_second())
 
     def _end_epoch(self, epoch: int) -> None:
         """Validate, record, keep the best weights, write the checkpoint."""
         self._look()
         progress, settings = self.progress, self.settings
-        train = with_bound(self._means()) | usage(self.tallies)
+        train = with_bound(self.sums.means(progress.summed)) | usage(self.sums.tallies)
         hyper = self._hyper_at(progress.step - 1)
         # what is minimized is not yet what was asked for: a bound from now would be no reason to keep these weights
-        runs = any(factor < 1.0 for factor in self._factors_at(progress.step - 1).values())
+        runs = self.growing or any(factor < 1.0 for factor in self._factors_at(progress.step - 1).values())
         val: dict[str, float] | None = None
         progress.epoch = epoch + 1
-        self.kept.renew()
+        if not self.growing:
+            self.kept.renew()
         if self.val_images is not None:
-            with self.kept.applied():
+            with self._shown():
                 val = validate(self.module, self.val_images, settings.seed, progress.step, hyper, self.processes)
                 if not runs:
                     self._select(val)
@@ -306,21 +279,23 @@ class Trainer:
             "train": _record(train),
             "val": None if val is None else _record(val),
             **({"schedule_runs": True} if runs else {}),
+            **(self.growth.record() if self.growth else {}),
         }
         progress.records.append(record)
         progress.finished = progress.step >= self.total_steps or self._out_of_patience()
         progress.summed = 0
-        if self.sums is not None:
-            self.sums.zero_()
-        for counts in self.tallies.values():
-            counts.zero_()
+        self.sums.clear()
         self.save()
         if self.processes.first:
             self.module.eval()
-            with self.kept.applied():
+            with nullcontext() if self.growing else self.kept.applied():
                 self.observer.epoch(record, settings.epochs, self.model)
             self.module.train()
         self.processes.wait()
+
+    def _shown(self) -> AbstractContextManager[None]:
+        """Within it the model is as it is validated: as it would be kept or, while it grows, as it is trained."""
+        return self.growth.applied() if self.growth and self.growing else self.kept.applied()
 
     def _select(self, val: dict[str, float]) -> None:
         selects = self.objective.selects
@@ -335,15 +310,16 @@ class Trainer:
         patience, best = self.settings.patience, self.progress.best_epoch
         return patience is not None and best is not None and self.progress.epoch - best >= patience
 
+    def pause(self) -> None:
+        """Write a checkpoint of this very step, if its numbers are finite."""
+        self._look()
+        self.save()
+
     def save(self) -> None:
         """Write checkpoint and metrics, on the first process."""
         if not self.processes.first:
             return
-        if self.sums is not None and self.progress.summed:
-            self.progress.sums = dict(zip(self.names, self.sums.clone(), strict=True))
-        else:
-            self.progress.sums = {}
-        self.progress.tallies = {name: counts.clone() for name, counts in self.tallies.items()}
+        self.sums.keep(self.progress)
         averages = self.average.tensors if self.average else {}
         save_checkpoint(self.run.checkpoint, self.progress, self.players, self.optimizers, self.best, averages)
         self.run.write_metrics(self.progress.records)

@@ -3,10 +3,12 @@
 import { connect } from "./backend.js";
 import { MapView } from "./map.js";
 import { Model, debounced, latest } from "./model.js";
+import { Codebook } from "./codebook.js";
 import { Condition } from "./condition.js";
 import { Directions } from "./directions.js";
 import { canvasFor, dropTarget, element, put } from "./elements.js";
 import { Latents } from "./latents.js";
+import { Levels } from "./levels.js";
 import { Mix } from "./mix.js";
 import { OwnImage } from "./own.js";
 import { copyLink, link, open, saveImage, saveVector } from "./sharing.js";
@@ -54,8 +56,10 @@ class App {
     this.condition = new Condition(this);
     this.mix = new Mix(this);
     this.own = new OwnImage(this);
-    this.panels = [new Latents(this), this.mix, new Directions(this), this.own, new Training(this)]
+    this.newSeed();
+    this.panels = [new Codebook(this), new Levels(this), new Latents(this), this.mix, new Directions(this), this.own, new Training(this)]
       .filter((panel) => panel.constructor.fits?.(scene, this.model) ?? true);
+    if (!this.backend.sample) this.panels = this.panels.filter((panel) => !(panel instanceof Levels));
     if (this.backend.readOnlyEncoder) this.panels = this.panels.filter((panel) => panel !== this.own);
     this.panel = this.panels[0];
     for (const canvas of [byId("image"), byId("nearest")]) [canvas.width, canvas.height] = [this.model.wide, this.model.height];
@@ -84,7 +88,7 @@ class App {
   describe() {
     const { scene } = this;
     const images = scene.split === "prior" ? "samples of the prior" : scene.split === "own" ? "own images" : `${scene.split} images`;
-    byId("about").textContent = `${scene.name} · ${scene.data} · ${scene.objective} · ${scene.latent_dim} latents · ${scene.count.toLocaleString("en")} ${images}`;
+    byId("about").textContent = `${scene.name} · ${scene.data} · ${scene.objective} · ${scene.latents} · ${scene.count.toLocaleString("en")} ${images}`;
     byId("about").title = scene.note || "";
     document.title = `${scene.name} · vaekit explorer`;
     if (scene.note) this.say(scene.note, 8000);
@@ -108,6 +112,8 @@ class App {
     byId("maps").replaceChildren(...this.maps.map((map) => element("button", { type: "button", "data-map": map.name, onclick: () => this.chooseMap(map.name) }, map.title)));
     byId("show-images").onchange = (event) => { this.view.showImages = event.target.checked; this.view.draw(); this.writeLink(); };
     byId("show-manifold").onchange = (event) => { this.view.showManifold = event.target.checked; this.view.manifold = null; this.view.changed(); };
+    if (scene.fresh) byId("reset").title = "the first image (R)";
+    if (scene.fresh && !this.backend.sample) for (const id of ["temperature", "temperature-text"]) byId(id).closest("label, input").hidden = true;
     byId("home").onclick = () => { this.view.home(); this.view.changed(); };
     byId("randomize").onclick = () => this.randomize();
     byId("reset").onclick = () => this.reset();
@@ -259,8 +265,25 @@ class App {
     return canvas;
   }
 
-  randomize() {
+  newSeed() {
+    this.seed = Math.floor(Math.random() * 2 ** 31);
+  }
+
+  // latents that the model draws itself, from the seed, at a temperature for each level
+  async drawFresh(temperatures) {
     const { model } = this;
+    const code = await this.backend.sample(this.seed, temperatures, model.weights);
+    model.rest.fill(0);
+    this.setCode(code, { from: "random" });
+  }
+
+  randomize() {
+    const { model, scene } = this;
+    if (scene.fresh && this.backend.sample) {
+      this.newSeed();
+      this.guarded(() => this.drawFresh(new Array(scene.levels).fill(Number(byId("temperature").value))));
+      return;
+    }
     model.rest.fill(0);
     this.setCode(model.draw(Number(byId("temperature").value), model.label), { from: "random" });
   }
@@ -268,7 +291,7 @@ class App {
   reset() {
     const { model } = this;
     model.rest.fill(0);
-    this.setCode(new Float32Array(model.latents), { from: "reset", weights: model.defaultWeights() });
+    this.setCode(model.startCode(), { from: "reset", weights: model.startWeights() });
     this.view.hold(false);
   }
 

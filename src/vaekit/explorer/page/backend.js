@@ -17,6 +17,12 @@ class Server {
     return { ...found, input: levels(found.input), output: levels(found.output) };
   }
 
+  // latents of a model that draws them itself; the same seed gives the same noise at any temperatures
+  async sample(seed, temperatures, weights) {
+    const answer = await asked(`api/sample?seed=${seed}&temperatures=${temperatures.join(",")}`, { method: "POST", body: weights });
+    return new Float32Array(await answer.arrayBuffer());
+  }
+
   async training() { return (await asked("api/training")).json(); }
 }
 

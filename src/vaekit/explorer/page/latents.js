@@ -9,6 +9,7 @@ const FIRST_LATENTS = 12;
 
 export class Latents {
   static title = "Latents";
+  static fits = (scene) => scene.order.length > 0;
 
   constructor(app) {
     this.app = app;

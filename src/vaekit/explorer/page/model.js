@@ -11,6 +11,15 @@ export class Model {
     [this.channels, this.height, this.wide] = [scene.shape[0], scene.shape[1], scene.shape[2]];
   }
 
+  // where the page begins: the middle of the space, or for a model that draws latents one from another the first image
+  startCode() {
+    return this.scene.fresh ? this.codeOf(0) : new Float32Array(this.latents);
+  }
+
+  startWeights() {
+    return this.scene.fresh && this.labels && this.scene.condition === "labels" ? this.classWeights(this.labels[0]) : this.defaultWeights();
+  }
+
   // the condition at the start: the first class, or every attribute at its mean
   defaultWeights() {
     const { scene } = this;
@@ -113,6 +122,7 @@ export class Model {
   }
 
   draw(temperature, label) {
+    if (this.scene.fresh) temperature = 1; // what was drawn one from another cannot be drawn closer together afterwards
     let chosen = Math.floor(Math.random() * this.scene.draws);
     if (this.drawLabels && label !== null) {
       const own = [...this.drawLabels.keys()].filter((index) => this.drawLabels[index] === label);
@@ -152,7 +162,9 @@ export function slerp(a, b, t) {
 }
 
 export function packed(floats) {
-  return btoa(String.fromCharCode(...new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength)))
+  let letters = "";
+  for (const byte of new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength)) letters += String.fromCharCode(byte);
+  return btoa(letters)
     .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 

@@ -40,7 +40,7 @@ export async function open(app, asked) {
   await app.chooseMap(asked.get("m"), x !== null && y !== null && k > 0 ? { x, y, k } : null);
   app.showPanel(app.panels[number("p") ?? 0] || app.panels[0]);
   const code = floats("z", model.latents);
-  app.setCode(code?.every(Number.isFinite) ? code : new Float32Array(model.latents), { weights: floats("c", app.scene.conditions) });
+  app.setCode(code?.every(Number.isFinite) ? code : model.startCode(), { weights: floats("c", app.scene.conditions) ?? (code ? null : model.startWeights()) });
   view.hold(asked.get("h") === "1");
 }
 

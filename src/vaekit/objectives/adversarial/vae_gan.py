@@ -53,6 +53,7 @@ class VaeGan(SinglePlayer):
     discriminator_rate: float = leaf(0.05, RATE_HELP, gt=0, le=1e3)
     needs = frozenset({"rate", "vectors", "inference"})
     selects = None
+    reads_images = True
 
     def players(self, num_latents: int, shape: tuple[int, int, int]) -> dict[str, nn.Module]:
         return {DISCRIMINATOR: ImageDiscriminator(shape, self.discriminator_channels)}

@@ -1,0 +1,96 @@
+"""Levels of latents against one, on dynamically binarized MNIST, at equal time of training.
+
+    python benchmarks/hierarchical.py --minutes 60 --out benchmarks/results/hierarchical-DATE.json
+
+Each model first takes some steps by which its cost is known, in processor time, which other work on the machine does not
+change; then it trains for as many epochs as fit into the minutes, under the preset's schedule. The NLL is by importance
+sampling on test images. Rows that are trained are kept in --runs, so the command may be stopped and started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vaekit
+from vaekit.runs import Run, write_atomically
+from vaekit.training.reporting import Silent
+
+ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "conv": ("one level: preset conv", "conv", {"latent_dim": 32}),
+    "one": ("one level: the hierarchy's networks", "hierarchical", {"levels": "0,0"}),
+    "two": ("two levels: a vector, 7x7", "hierarchical", {"levels": "0,1"}),
+    "three": ("three levels: a vector, 7x7, 14x14", "hierarchical", {"levels": "1,1"}),
+    "five": ("five levels: a vector, 2 of 7x7, 2 of 14x14", "hierarchical", {"levels": "2,2"}),
+}
+COMMON: dict[str, Any] = {"data": "mnist", "binarization": "dynamic", "device": "cpu", "observer": Silent()}
+_TRIED = 40 * 128  # images
+
+
+def seconds_an_image(preset: str, settings: dict[str, Any], threads: int) -> float:
+    """Processor time of a training step for each image, without what a run costs once."""
+    taken = []
+    for epochs in (1, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.process_time()
+            vaekit.train(
+                f"{folder}/run", preset, train_limit=_TRIED, validation=0, epochs=epochs, threads=threads, seed=0,
+                **COMMON, **settings,
+            )  # fmt: skip
+            taken.append(time.process_time() - started)
+    return (taken[1] - taken[0]) / (2 * _TRIED)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/hierarchical"), help="folder of the runs")
+    parser.add_argument("--out", type=Path, help="file for the results")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--minutes", type=float, default=60.0, help="of processor time for the training of each row")
+    parser.add_argument("--samples", type=int, default=500, help="importance samples of the NLL")
+    parser.add_argument("--limit", type=int, help="measure only so many test images")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    print("| model | epochs | NLL, nats | standard error | -ELBO | rate by level |\n" + "| --- " * 6 + "|", flush=True)
+    for name in options.rows:
+        label, preset, settings = ROWS[name]
+        path = options.runs / name
+        if not (path / "model.safetensors").exists():
+            cost = seconds_an_image(preset, settings, options.threads)
+            epochs = round(60 * options.minutes / (cost * 55_000), 1)
+            vaekit.train(path, preset, epochs=epochs, threads=options.threads, seed=0, **COMMON, **settings)
+        run = Run(path)
+        found = vaekit.evaluate(path, "test", options.samples, limit=options.limit, decodes_at_once=500)
+        epochs, levels = run.config.training.epochs, found.get("rate_by_level_nats", [found["rate_nats"]])
+        rows.append({
+            "row": name, "label": label, "settings": settings, "epochs": epochs,
+            "seconds": run.metrics()[-1]["seconds"], **found, "rate_by_level_nats": levels,
+        })  # fmt: skip
+        print(
+            f"| {label} | {epochs:g} | {found['nll_nats']:.2f} | {found['standard_error_nats']:.2f} | "
+            f"{-found['elbo_nats']:.2f} | {', '.join(f'{rate:.2f}' for rate in levels)} |",
+            flush=True,
+        )
+        record = {
+            "protocol": {
+                "data": "MNIST, binarized anew each time an image is seen", "minutes": options.minutes,
+                "importance_samples": options.samples, "test_images": options.limit or "all",
+            },
+            "machine": f"{platform.machine()}, {options.threads} threads",
+            "versions": {"vaekit": vaekit.__version__, "torch": torch.__version__},
+            "rows": rows,
+        }  # fmt: skip
+        if options.out is not None:
+            write_atomically(options.out, json.dumps(record, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()

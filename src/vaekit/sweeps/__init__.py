@@ -1,0 +1,1 @@
+"""Several models over seeds and settings in one command."""
