@@ -48,6 +48,16 @@ def seconds_an_image(preset: str, settings: dict[str, Any], threads: int) -> flo
     return (taken[1] - taken[0]) / (2 * _TRIED)
 
 
+def measured(path: Path, samples: int, limit: int | None) -> dict[str, Any]:
+    """`evaluate` on test images, kept beside the run so that they are read once."""
+    kept = path / f"test-{samples}-{limit or 'all'}.json"
+    if not kept.exists():
+        found = vaekit.evaluate(path, "test", samples, limit=limit, decodes_at_once=500)
+        write_atomically(kept, json.dumps(found).encode())
+    record: dict[str, Any] = json.loads(kept.read_text())
+    return record
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/hierarchical"), help="folder of the runs")
@@ -68,7 +78,7 @@ def main() -> None:
             epochs = round(60 * options.minutes / (cost * 55_000), 1)
             vaekit.train(path, preset, epochs=epochs, threads=options.threads, seed=0, **COMMON, **settings)
         run = Run(path)
-        found = vaekit.evaluate(path, "test", options.samples, limit=options.limit, decodes_at_once=500)
+        found = measured(path, options.samples, options.limit)
         epochs, levels = run.config.training.epochs, found.get("rate_by_level_nats", [found["rate_nats"]])
         rows.append({
             "row": name, "label": label, "settings": settings, "epochs": epochs,
