@@ -164,6 +164,7 @@ class Scene:
             "classes": list(info.class_names) if codes.labels is not None or model.num_classes is not None else [],
             "attributes": list(info.attribute_names),
             "condition": "labels" if model.num_classes else "attributes" if model.num_attributes else None,
+            "told": model.code_is_told,
             "conditions": model.num_classes or model.num_attributes or 0,
             "attribute_means": list(info.attribute_means),
             "attribute_scales": list(info.attribute_scales),

@@ -21,11 +21,13 @@ export class Condition {
       const choice = names.length <= 24
         ? element("div", { class: "classes", role: "group", "aria-label": "class" }, ...names.map(([label, name]) => element("button", { type: "button", "data-class": label, onclick: () => chosen(label) }, name)))
         : element("select", { "aria-label": "class", "data-classes": true, onchange: (event) => chosen(Number(event.target.value)) }, ...names.map(([label, name]) => element("option", { value: label }, name)));
-      card.replaceChildren(element("p", {}, "The class that the decoder is told; the code keeps the style."), choice);
+      card.replaceChildren(element("p", {}, scene.told === false
+        ? "The class that new codes are drawn for (Randomize); the decoder sees the codes alone."
+        : "The class that the decoder is told; the code keeps the style."), choice);
       if (scene.class_map) card.append(this.classPad());
       return;
     }
-    card.replaceChildren(element("p", {}, "Attributes that the decoder is told."), ...scene.attributes.slice(0, 12).map((name, place) => {
+    card.replaceChildren(element("p", {}, scene.told === false ? "Attributes that new codes are drawn for (Randomize)." : "Attributes that the decoder is told."), ...scene.attributes.slice(0, 12).map((name, place) => {
       const [mean, scale] = [scene.attribute_means[place], scene.attribute_scales[place]];
       const slider = element("input", {
         type: "range", min: mean - 3 * scale, max: mean + 3 * scale, step: scale / 20, value: mean, "aria-label": name,
