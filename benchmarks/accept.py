@@ -220,6 +220,26 @@ def hands(fresh: bool) -> Iterator[Line]:
             yield Line(what, found[f"{which}_ms"], limit, "ms", False, file.name)
 
 
+def deep(fresh: bool) -> Iterator[Line]:
+    """The newest records of benchmarks/hierarchical.py, progressive.py and guidance.py."""
+    for file in _newest("hierarchical"):
+        nll = {row["row"]: row["nll_nats"] for row in json.loads(file.read_text())["rows"]}
+        for name in ("two", "three", "five"):
+            if name in nll:
+                gain = min(nll["conv"], nll["one"]) - nll[name]
+                yield Line(f"{name} levels below one at equal time, NLL", gain, 0.0, "nats", True, file.name)
+    for file in _newest("progressive"):
+        found = {row["arm"]: row["test_elbo_nats"] for row in json.loads(file.read_text())["results"]}
+        gain = found["progressive"] - found["direct"]
+        yield Line("progressive over direct at 128 pixels, test ELBO", gain, 0.0, "nats", True, file.name)
+    for file in _newest("guidance"):
+        rows = [row for row in json.loads(file.read_text())["rows"] if row["model"] == "all labels"]
+        for data in sorted({row["data"] for row in rows}):
+            accuracy = {row["guidance"]: row["accuracy"] for row in rows if row["data"] == data}
+            gain = accuracy[2.0] - accuracy[1.0]
+            yield Line(f"{data}: label accuracy of samples, guidance 2 over 1", gain, 0.0, "", True, file.name)
+
+
 def _newest(name: str) -> list[Path]:
     """The newest record of that name, in a list; an empty one, and a word, where there is none."""
     found = sorted((ROOT / "benchmarks" / "results").glob(f"{name}-*.json"))
@@ -230,7 +250,7 @@ def _newest(name: str) -> list[Path]:
 
 PARTS: dict[str, Callable[[bool], Iterator[Line]]] = {
     "quality": quality, "tests": tests, "speed": speed, "families": families,
-    "hands": hands,
+    "hands": hands, "deep": deep,
 }  # fmt: skip
 
 
