@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from vaekit.explorer.opened import Opened
-from vaekit.explorer.scene import to_levels
 from vaekit.explorer.server import create_app
+from vaekit.explorer.sheets import to_levels
 from vaekit.models.vq import VQModel
 from vaekit.noise import Noise
 from vaekit.records import to_json

@@ -21,8 +21,8 @@ import vaekit
 from helpers_run import interrupted_at
 from vaekit.errors import RunError
 from vaekit.explorer.opened import Opened
-from vaekit.explorer.scene import to_levels
 from vaekit.explorer.server import create_app
+from vaekit.explorer.sheets import to_levels
 from vaekit.training.reporting import Silent
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -13,7 +13,8 @@ from PIL import Image
 
 from vaekit import generation
 from vaekit.explorer.opened import Opened
-from vaekit.explorer.scene import Scene, most_points, to_levels
+from vaekit.explorer.scene import Scene, most_points
+from vaekit.explorer.sheets import to_levels
 from vaekit.records import to_json
 
 
@@ -82,7 +83,7 @@ def test_large_images_become_small_thumbnails(opened: dict[str, Opened], tmp_pat
     config = configure("mlp", hidden="4", latent_dim=3)
     info = DataInfo("own", (3, 96, 192))
     scene = Scene(Trained(config.model.build(info).eval(), config, info, tmp_path), Images(pixels), "own")
-    assert scene.thumbnail == (32, 64)
+    assert scene.sheets.thumbnail == (32, 64)
     content, kind = scene.blobs["sheet-0.webp"]()
     sheet = np.asarray(Image.open(io.BytesIO(content))).astype(int)
     assert kind == "image/webp"

@@ -20,8 +20,8 @@ from PIL import Image
 
 from vaekit.explorer.opened import Opened
 from vaekit.explorer.page import page_files
-from vaekit.explorer.scene import to_levels
 from vaekit.explorer.server import MOST_UPLOAD, create_app
+from vaekit.explorer.sheets import to_levels
 
 
 def rows(count: int, label: int = 3) -> np.ndarray:

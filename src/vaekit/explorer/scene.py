@@ -5,7 +5,6 @@ The server hands them out from memory and a static export writes them to a folde
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Callable
@@ -15,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vaekit.data.images import Images
 from vaekit.explorer.book import ACROSS, Book, book_of
+from vaekit.explorer.sheets import SHEET, Sheets
 from vaekit.figures.codes import Codes, measure
 from vaekit.figures.subject import Subject
 from vaekit.generation import prior_law
@@ -30,8 +29,6 @@ from vaekit.objectives.table import OBJECTIVES
 from vaekit.probability.distributions import center_of
 from vaekit.trained import Trained
 
-SHEET = 16  # pictures along each side of a sheet of thumbnails
-_LARGEST_THUMBNAIL = 64  # pixels
 _DRAWS = 512  # of the prior that come along; of a prior for each class, of each
 _JUDGED = 500  # images whose error an own image is compared with
 _MOST_NUMBERS = 4_000_000  # in the table of codes: 16 MB
@@ -124,11 +121,9 @@ class Scene:
         return np.sort(difference.square().mean((1, 2, 3)).double().numpy())
 
     @property
-    def thumbnail(self) -> tuple[int, int]:
-        """(height, width) of the pictures on sheets."""
-        _, height, width = self.trained.info.shape
-        scale = max(1.0, max(height, width) / _LARGEST_THUMBNAIL)
-        return round(height / scale), round(width / scale)
+    def sheets(self) -> Sheets:
+        """How images become thumbnails."""
+        return Sheets(self.trained.info.shape)
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -176,7 +171,7 @@ class Scene:
             "fresh": self.fresh,
             "codebook": None
             if self.book is None
-            else {**self.book.description, "palette": f"palette.{self._sheet_type}"},
+            else {**self.book.description, "palette": f"palette.{self.sheets.ending}"},
             "rates": None if codes.rates is None else _plain(codes.rates),
             "deviations": _plain(np.maximum(deviations, spread)),
             "straight": model.geometry.kind == "euclidean",
@@ -187,9 +182,9 @@ class Scene:
             "draw_classes": self.draws[1] is not None,
             "errors": _plain(self.errors),
             "maps": maps,
-            "thumbnail": list(self.thumbnail),
+            "thumbnail": list(self.sheets.thumbnail),
             "sheet": SHEET,
-            "sheet_type": self._sheet_type,
+            "sheet_type": self.sheets.ending,
             "has_labels": codes.labels is not None,
             "has_attributes": self.images is not None and self.images.attributes is not None,
             **self.about,
@@ -247,16 +242,12 @@ class Scene:
         if self.book is not None:
             book = self.book
             found["codebook.bin"] = lambda: _numbers(book.vectors.numpy(), np.float32)
-            found[f"palette.{self._sheet_type}"] = lambda: self._pictured(self.decoded_all(book.tiles), ACROSS)
+            found[f"palette.{self.sheets.ending}"] = lambda: self.sheets.picture(self.decoded_all(book.tiles), ACROSS)
         if any(each["name"] == "tsne" for each in self.description["maps"]):
             found["tsne.bin"] = lambda: _numbers(self.codes.tsne, np.float32)
         for sheet in range(math.ceil(len(self.codes.means) / SHEET**2)):
-            found[f"sheet-{sheet}.{self._sheet_type}"] = partial(self._sheet, sheet)
+            found[f"sheet-{sheet}.{self.sheets.ending}"] = partial(self._sheet, sheet)
         return found
-
-    @property
-    def _sheet_type(self) -> str:
-        return "png" if self.trained.info.shape[0] == 1 else "webp"
 
     def _sheet(self, number: int) -> tuple[bytes, str]:
         """A picture of up to 256 images, row by row."""
@@ -266,28 +257,7 @@ class Scene:
             images = self.decoded(torch.from_numpy(self.codes.means)[rows], self._own_weights(rows))
         else:
             images = self.images.unit(rows)
-        return self._pictured(images, SHEET, SHEET)
-
-    def _pictured(self, images: Tensor, across: int, down: int | None = None) -> tuple[bytes, str]:
-        """A picture of thumbnails of images (n, channels, height, width), row by row; `down` rows, or as many as need be."""
-        height, width = self.thumbnail
-        across, down = min(across, len(images)) if down is None else across, down or math.ceil(len(images) / across)
-        small = to_levels(images).permute(0, 2, 3, 1).numpy()
-        canvas = np.zeros((down * height, across * width, small.shape[3]), np.uint8)
-        for place, pixels in enumerate(small):
-            if pixels.shape[:2] != (height, width):
-                picture = Image.fromarray(pixels.squeeze() if pixels.shape[2] == 1 else pixels)
-                resized = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
-                pixels = resized.reshape(height, width, -1)
-            top, left = place // across * height, place % across * width
-            canvas[top : top + height, left : left + width] = pixels
-        buffer = io.BytesIO()
-        picture = Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas)
-        if self._sheet_type == "png":
-            picture.save(buffer, "PNG")
-        else:
-            picture.save(buffer, "WEBP", quality=88)
-        return buffer.getvalue(), f"image/{self._sheet_type}"
+        return self.sheets.picture(images, SHEET, SHEET)
 
     def _own_weights(self, rows: Tensor) -> Tensor | None:
         count = self.description["conditions"]
@@ -353,11 +323,6 @@ class Scene:
 def most_points(latent_dim: int, asked: int) -> int:
     """How many codes may come along at that many numbers each."""
     return min(asked, max(256, _MOST_NUMBERS // latent_dim))
-
-
-def to_levels(images: Tensor) -> Tensor:
-    """uint8 grey levels of images in [0, 1], rounded."""
-    return images.mul(255.0).round().to(torch.uint8)
 
 
 def _learned(model: Model) -> bool:

@@ -26,7 +26,8 @@ from vaekit.errors import InputError, RunError
 from vaekit.explorer.decoding import BusyError, Decoding
 from vaekit.explorer.opened import Opened
 from vaekit.explorer.page import KINDS, page_files
-from vaekit.explorer.scene import Scene, to_levels
+from vaekit.explorer.scene import Scene
+from vaekit.explorer.sheets import to_levels
 from vaekit.files.decode import Rule, UnreadableError, decode, header, quiet
 from vaekit.records import to_json
 

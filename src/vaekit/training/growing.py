@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vaekit.config import flags
 from vaekit.data.batches import Batch, Picked
 from vaekit.data.binarization import Dequantize
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
 from vaekit.models.draw import Draw
-from vaekit.models.table import MODELS, Model
+from vaekit.models.table import Model
 from vaekit.models.vae import VAEModel
 from vaekit.networks.conv import halved
 from vaekit.networks.layers import on_device
@@ -90,10 +91,12 @@ def check_growth(config: Config, model: Model, info: DataInfo, total_steps: int)
     option = f"--progressive {stages}:"
     encoder, decoder = getattr(model, "encoder", None), getattr(model, "decoder", None)
     if type(model) is not VAEModel or not has_levels(encoder) or not has_levels(decoder):  # type: ignore[arg-type]
-        network = f", network {type(encoder).__name__}" if encoder is not None else ""
+        chosen = " and ".join(
+            f"{flag.name} {flag.value!r}" for flag in flags(config) if flag.name in ("model", "network")
+        )
         raise InputError(
-            f"{option} it is --model vae with --network conv or residual that can grow, and this is model "
-            f"{MODELS.name_of(config.model)!r}{network}; choose these, or leave it out"
+            f"{option} it is --model vae with --network conv or residual that can grow, and this is {chosen}; choose these, "
+            "or leave it out"
         )
     halvings = len(model.encoder.levels.cuts) - 1  # type: ignore[union-attr, arg-type]
     if stages > halvings + 1:
