@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import vaekit
 from commands import good
 from helpers_run import interrupted_at
+from vaekit.data.splits import load_splits
+from vaekit.doctor.evidence import Codes, measure
 from vaekit.doctor.examine import examine
-from vaekit.doctor.findings import Examination, span
+from vaekit.doctor.findings import Examination, Finding, span
+from vaekit.doctor.rules import unused_latents
 from vaekit.errors import RunError
 from vaekit.runs import Run
+from vaekit.storage import load_model
 from vaekit.training.reporting import Silent
 
 HEALTHY: dict[str, Any] = {"data": "digits", "latent_dim": 8, "epochs": 20, "device": "cpu", "threads": 1}
@@ -120,6 +126,31 @@ def test_spare_latents_are_only_remarked(tmp_path: Path):
     assert spare.concerns == f"spare latents {span(numbers)}"
     rates = spare.numbers["rates_nats"]
     assert sorted(spare.numbers["spare"]) == [i for i, rate in enumerate(rates) if rate < 0.02]
+
+
+def test_of_several_levels_the_idle_ones_are_remarked(tmp_path: Path):
+    """A map of 784 latents of a hundredth of a nat each is in use; one of 8 nats beside two of nearly none is alone."""
+    run = vaekit.train(
+        tmp_path / "run", "hierarchical", data="digits", widths="4,6", latent_dim=3, dense=8, latent_channels="1,2",
+        train_limit=250, validation=51, batch_size=32, epochs=1, device="cpu", threads=1, observer=Silent(),
+    )  # fmt: skip
+    model, config, info = load_model(run.model)
+    found = measure(model, config, info, load_splits(config.data, None))
+    assert len(found.codes.by_level) == 3
+    assert sum(found.codes.by_level) == pytest.approx(found.codes.rate, rel=1e-6)
+
+    def said(*levels: tuple[int, float]) -> list[Finding]:
+        rates = torch.cat([torch.full((size,), rate / size) for size, rate in levels])
+        codes = Codes(500, rates.sum().item(), rates, torch.ones(len(rates)), tuple(size for size, _ in levels))
+        return list(unused_latents(replace(found, codes=codes), []))
+
+    assert said((16, 5.0), (784, 7.84)) == []
+    (idle,) = said((16, 8.0), (196, 0.01), (784, 0.4))
+    assert (idle.severity, idle.headline) == ("remark", "1 of 3 levels of latents is in use.")
+    assert idle.concerns == "levels 2-3"
+    assert "8.0 + 0.0 + 0.4 nats" in idle.evidence
+    (idle,) = said((16, 8.0), (196, 3.0), (784, 0.1))
+    assert (idle.headline, idle.concerns) == ("2 of 3 levels of latents are in use.", "level 3")
 
 
 def test_restoring_that_loses(tmp_path: Path):

@@ -38,12 +38,21 @@ class Codes:
         rate: nats, mean; None without a bound.
         rates: nats by latent (latent,); None where the rate is no sum over latents.
         variances: of the codes over images, (latent,); 1 for grids of codes, of which no number is spare.
+        sizes: how many latents each level has, from the one that is drawn first.
     """
 
     count: int
     rate: float | None
     rates: Tensor | None
     variances: Tensor
+    sizes: tuple[int, ...]
+
+    @property
+    def by_level(self) -> list[float]:
+        """Nats of each level; empty where there is one level, or no rates."""
+        if self.rates is None or len(self.sizes) < 2:
+            return []
+        return [part.sum().item() for part in self.rates.split(self.sizes)]
 
     @property
     def spare(self) -> Tensor:
@@ -176,7 +185,8 @@ def codes(draws: list[Draw]) -> Codes:
             rates = torch.cat(by_image).double().mean(0)
     discrete = any(not latent.value.is_floating_point() for draw in draws for latent in draw.latents)
     variances = points.var(0) if len(points) > 1 and not discrete else torch.ones_like(points[0])
-    return Codes(len(points), rate, rates, variances)
+    sizes = tuple(latent.code[0].numel() for latent in draws[0].latents)
+    return Codes(len(points), rate, rates, variances, sizes)
 
 
 def rate_of(latent: Latent) -> Tensor:

@@ -23,7 +23,8 @@ def unused_latents(evidence: Evidence, records: Records) -> Iterator[Finding]:
     """Posterior collapse (Bowman et al. 2016), told from latents that are merely spare (Lucas et al. 2019).
 
     A rate below 0.5 nats in all is collapse. Single latents below 0.02 nats, beside others that carry the image, are what
-    the ELBO asks for where more latents would not pay for their rate.
+    the ELBO asks for where more latents would not pay for their rate. Of several levels of latents it is levels that are
+    looked at: in a map a little rate at each place adds up to much.
     """
     codes, config = evidence.codes, evidence.config
     if codes.rate is not None and codes.rate < LEAST_RATE:
@@ -40,6 +41,9 @@ def unused_latents(evidence: Evidence, records: Records) -> Iterator[Finding]:
             "all latents",
         )
         return
+    if codes.by_level:
+        yield from idle_levels(evidence)
+        return
     spare = codes.spare.nonzero()[:, 0].tolist()
     if not spare:
         return
@@ -55,6 +59,26 @@ def unused_latents(evidence: Evidence, records: Records) -> Iterator[Finding]:
         f"None is needed, spare latents do no harm; --latent-dim {max(used, 1)} would do, and a lower --beta uses more.",
         f"spare latents {span([number + 1 for number in spare])}",  # numbered as figures and `vaekit traverse` do
         {"spare": spare, "rates_nats": None if codes.rates is None else codes.rates.tolist()},
+    )
+
+
+def idle_levels(evidence: Evidence) -> Iterator[Finding]:
+    """Levels of less than 0.5 nats, of a hierarchy of which others carry the image: its depth is paid for and not used."""
+    rates = evidence.codes.by_level
+    idle = [level for level, rate in enumerate(rates, 1) if rate < LEAST_RATE]
+    if not idle:
+        return
+    used = len(rates) - len(idle)
+    yield Finding(
+        "idle-levels",
+        "remark",
+        f"{used} of {several(len(rates), 'level')} of latents {'is' if used == 1 else 'are'} in use.",
+        f"On {evidence.codes.count} {evidence.split} images the levels had, from the one that is drawn first, "
+        f"{' + '.join(f'{rate:.1f}' for rate in rates)} nats of rate.",
+        "A level may still come into use: train longer, --epochs, or let the rate cost less at first, --beta-schedule "
+        "linear. If it does not, fewer --levels say the same in less time.",
+        f"level {span(idle)}" if len(idle) == 1 else f"levels {span(idle)}",
+        {"idle": idle, "rates_nats": rates},
     )
 
 

@@ -53,7 +53,7 @@ def plane(subject: Subject) -> Plane | None:
             how = "placed on the unrolled sphere, where equal areas stay equal"
         return Plane(means, geometry.names, how, np.zeros(2) if standard else None)
     points, centre, axes = _principal(means)
-    how = f"of {dimensions} latents, seen where they spread most (two principal components)"
+    how = f"of {subject.code_size}, seen where they spread most (two principal components)"
     return Plane(points, tuple(axes), how, centre if standard else None)
 
 
@@ -74,7 +74,7 @@ def scatter(subject: Subject) -> Drawn | None:
         return None
     title = f"Where {len(found.points):,} {subject.split} images lie in the latent space"
     figure = dots(subject, found, title)
-    caption = f"Each point is one image's posterior mean, {found.how}"
+    caption = f"Each point is one image's {subject.code_name}, {found.how}"
     caption += ", coloured by class. " if coloured(subject) else ". "
     caption += about_classes(subject)
     if found.centre is not None:
@@ -125,8 +125,9 @@ def neighbours(subject: Subject) -> tuple[float, float] | None:
 
     None without classes, or where codes do not differ.
     """
-    labels = subject.codes.labels
-    if labels is None or len(subject.classes) < 2 or not subject.codes.active.any():
+    codes, labels = subject.codes, subject.codes.labels
+    differ = codes.active.any() if "vectors" in subject.model.provides else codes.means.std(0).any()  # of any scale
+    if labels is None or len(subject.classes) < 2 or not differ:
         return None
     means, labels = subject.codes.means[:_MOST_COMPARED].astype(np.float64), labels[:_MOST_COMPARED]
     squares = (means**2).sum(1)
@@ -146,6 +147,8 @@ def about_classes(subject: Subject) -> str:
         text = (
             "The classes should lie on top of each other: this model is told the class, so its latents need not hold it"
         )
+    elif subject.by_class:
+        text = "The encoder never saw the classes, which the prior alone reads"
     elif coloured(subject):
         text = "The model never saw the classes: islands of one colour are kinds that it found itself"
     else:

@@ -21,7 +21,7 @@ def tsne_plane(subject: Subject) -> Plane | None:
     """Codes laid out by t-SNE (van der Maaten and Hinton 2008); None below three latents or 30 images."""
     if len(subject.images) < _LEAST_IMAGES or subject.codes.means.shape[1] < 3:
         return None
-    return Plane(subject.codes.tsne, (), f"of {subject.codes.means.shape[1]} latents, laid out by t-SNE", None)
+    return Plane(subject.codes.tsne, (), f"of {subject.code_size}, laid out by t-SNE", None)
 
 
 _TSNE = (
@@ -36,7 +36,7 @@ def tsne(subject: Subject) -> Drawn | None:
     if found is None:
         return None
     title = f"Neighbourhoods of {len(found.points):,} {subject.split} images: t-SNE of their codes"
-    caption = f"Each point is one image's posterior mean, {found.how}" + (
+    caption = f"Each point is one image's {subject.code_name}, {found.how}" + (
         ", coloured by class. " if coloured(subject) else ". "
     )
     caption += _TSNE

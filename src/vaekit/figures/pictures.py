@@ -140,6 +140,10 @@ def class_samples(subject: Subject) -> Drawn | None:
         "A row is a class that was asked for, a column one draw of latents: down a column the class changes "
         "while what the latents hold stays, such as slant and stroke width. A row that shows another class "
         "than its label means that the decoder does not heed the label."
+        if subject.told
+        else "A row is a class that was asked for. The class steers how latents are drawn and not how they are decoded, so "
+        "that images of a column share nothing. A row that shows another class than its label means that the prior does "
+        "not heed the label."
     )
     if len(subject.classes) > len(names):
         caption += f" The first {len(names)} of {len(subject.classes)} classes are shown."

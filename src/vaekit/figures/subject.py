@@ -87,6 +87,21 @@ class Subject:
         return self.by_class and self.model.code_is_told
 
     @cached_property
+    def code_name(self) -> str:
+        """What stands for an image in the latent space."""
+        if "vectors" not in self.model.provides:
+            return "grid of codes"
+        return "posterior mean" if self.model.draws_vary else "code"
+
+    @cached_property
+    def code_size(self) -> str:
+        """Of how many numbers `code_name` is, in words."""
+        count = self.codes.means.shape[1]
+        if "vectors" in self.model.provides:
+            return f"{count} latents"
+        return f"{count} numbers (each code stands for its vector)"
+
+    @cached_property
     def corrupted(self) -> bool:
         """Whether the model sees something else than its target."""
         return self.data.restores

@@ -17,7 +17,7 @@ from PIL import Image
 
 from vaekit import __version__
 from vaekit.config import Flag, flags
-from vaekit.doctor.findings import Examination
+from vaekit.doctor.findings import Examination, several
 from vaekit.figures.basics import BOUNDS, FigureFile, best_epoch
 from vaekit.models.table import code_in_words
 from vaekit.records import by_level
@@ -119,12 +119,12 @@ def _tiles(run: Run, numbers: dict[str, Any], measure: str, records: Sequence[di
     add("Rate", "rate_nats", nats, "what the latents say about an image, KL(q‖p)")
     add("Distortion", "distortion_nats", nats, "cost of the pixels, given the latents")
     error = numbers.get("standard_error_nats")
-    samples = number(numbers.get("num_importance_samples"))
+    samples = several(numbers.get("num_importance_samples") or 0, "importance sample")
     plus = "" if error is None else f"± {number(error)} "
-    add("NLL", "nll_nats", plus + nats, f"−log p(x), from {samples} importance samples; lower is better")
+    add("NLL", "nll_nats", plus + nats, f"−log p(x), from {samples}; lower is better")
     add("Bits per dimension", "bits_per_dim", "bits per pixel value", "the NLL in another unit", 3)
     if 1 < len(levels := by_level(numbers)) <= _MOST_LEVELS:
-        parts = " + ".join(number(rate) for rate in levels)
+        parts = " + ".join(number(rate, 1) for rate in levels)
         tiles.append(_tile("Rate by level", parts, nats, "from the level that is drawn first to the last"))
     dimensions = number(numbers.get("latent_dim"))
     add("Active units", "active_units", f"of {dimensions} latents", "whose mean differs between images")

@@ -25,8 +25,7 @@ border:1px solid var(--rule);border-radius:10px;overflow:hidden}
 .tile{padding:.85rem 1rem;box-shadow:1px 0 var(--rule),0 1px var(--rule)}
 dt{font-size:.8125rem;font-weight:600;color:var(--soft)}
 dd{margin:.1rem 0 0}
-dd b{font-size:1.5rem;font-weight:650;letter-spacing:-.01em;font-variant-numeric:tabular-nums;
-white-space:nowrap}
+dd b{font-size:1.5rem;line-height:1.3;font-weight:650;letter-spacing:-.01em;font-variant-numeric:tabular-nums}
 .unit{display:block;font-size:.8125rem;color:var(--soft);white-space:nowrap}
 .meaning{display:block;font-size:.8125rem;line-height:1.4;color:var(--soft);margin-top:.2rem}
 .notes{background:var(--warn);border-left:4px solid var(--warn-edge);border-radius:0 10px 10px 0;
