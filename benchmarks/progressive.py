@@ -39,7 +39,7 @@ from vaekit.training.trainer import Trainer
 
 NETWORK = {"dense": 256, "latent_dim": 64, "likelihood": "optimal-gaussian"}
 ARMS = ("direct", "progressive")
-TIMED = 15  # steps of each phase, after one that is not timed
+TIMED = 15  # steps of each phase, after four that are not timed
 SHOWN = 8
 
 

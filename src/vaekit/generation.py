@@ -71,7 +71,8 @@ def sample(
         truncation: largest distance of each latent from 0, in standard deviations: the prior is cut off there
             (`truncated_normal`), while a temperature shrinks it and leaves its shape. None: nowhere.
         guidance: how strongly images follow their condition, of a model trained with label dropout: 1 as trained, 0 as if
-            there were none, above 1 more so (see `vaekit.models.table.Model.guided`).
+            there were none, above 1 more so (see `vaekit.models.table.Model.guided`). It guides the decoder (of `vq`,
+            the prior over codes): latents of any other prior that reads the condition are drawn under it, at 0 too.
 
     Raises:
         InputError: for a truncation of a prior that is no N(0, I), or of a sampler; for a number of temperatures that is

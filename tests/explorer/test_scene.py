@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import vaekit
 from vaekit import generation
 from vaekit.explorer.opened import Opened
 from vaekit.explorer.scene import Scene, most_points
 from vaekit.explorer.sheets import to_levels
+from vaekit.noise import Noise
 from vaekit.records import to_json
+from vaekit.training.reporting import Silent
 
 
 @pytest.mark.parametrize("name", ["plain", "classes"])
@@ -127,9 +132,6 @@ def test_wide_codes_are_fewer(latents: int, asked: int, most: int) -> None:
 
 
 def test_a_model_that_reads_attributes_and_one_without_a_rate(tmp_path: Path) -> None:
-    import vaekit
-    from vaekit.training.reporting import Silent
-
     draw = np.random.default_rng(0)
     brightness = draw.random((200, 1)).astype(np.float32)
     pixels = (255 * brightness[:, :, None] * draw.random((200, 6, 6))).astype(np.uint8)
@@ -149,3 +151,21 @@ def test_a_model_that_reads_attributes_and_one_without_a_rate(tmp_path: Path) ->
     )
     scene = Opened(plain.path).scene
     assert json.loads(to_json(scene.description))["rates"] is None
+
+
+def test_draws_of_a_prior_that_reads_attributes_are_of_usual_ones(tmp_path: Path) -> None:
+    """Attributes far from 0: draws under zeros would be those of images that nobody has."""
+    random = np.random.default_rng(0)
+    attributes = random.normal(100.0, 3.0, (120, 1)).astype(np.float32)
+    pixels = random.integers(0, 255, (120, 8, 8), np.uint8)
+    np.savez(tmp_path / "own.npz", images=pixels, attributes=attributes, attribute_names=["weight"])
+    given: dict[str, Any] = {
+        "data": str(tmp_path / "own.npz"), "hidden": "4", "latent_dim": 2, "epochs": 1, "batch_size": 32,
+        "prior": "conditional",
+    }  # fmt: skip
+    run = vaekit.train(tmp_path / "run", "mlp", conditioning="attributes", observer=Silent(), **given)
+    scene = Opened(run.path).scene
+    with torch.no_grad():
+        noise = Noise.from_seed(0, len(scene.draws[0]), "explorer")
+        usual = scene.trained.model.sample_prior(len(scene.draws[0]), torch.full((512, 1), math.nan), noise)
+    np.testing.assert_allclose(scene.draws[0], usual.numpy(), rtol=1e-5)

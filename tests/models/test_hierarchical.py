@@ -15,7 +15,7 @@ from vaekit.data.batches import Batch
 from vaekit.errors import InputError
 from vaekit.models.draw import Draw
 from vaekit.models.hierarchical import HierarchicalConfig, HierarchicalModel
-from vaekit.networks.conditioning import Attributes, OneHot
+from vaekit.networks.conditioning import Attributes, Embedding, OneHot, hide
 from vaekit.networks.ladder import Group
 from vaekit.noise import Noise
 from vaekit.objectives.free_bits import FreeBits
@@ -28,6 +28,7 @@ CONFIGS: dict[str, tuple[HierarchicalConfig, tuple[int, int, int]]] = {
     for name, settings, shape in [
         ("2 levels", {**TWO, "latent_dim": 3, "levels": (1, 0), "latent_channels": (2, 1)}, (1, 8, 8)),
         ("maps alone", {**TWO, "latent_dim": None, "levels": (1, 2), "latent_channels": (1, 2)}, (3, 17, 13)),
+        ("larger maps alone", {**TWO, "latent_dim": None, "levels": (2, 0), "latent_channels": (1, 1)}, (1, 8, 7)),
         ("4 levels", {**TWO, "latent_dim": 2, "levels": (2, 1), "latent_channels": (1, 3)}, (2, 11, 6)),
         (
             "5 levels",
@@ -198,6 +199,14 @@ def test_the_posterior_moves_along_with_the_prior() -> None:
     after = model.draw(batch, (), Noise.from_seed(0, 4)).latents[-1]
     torch.testing.assert_close(after.posterior.loc, before.posterior.loc + 3.0)
     torch.testing.assert_close(after.rate, before.rate, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        level.prior_head[-1].bias[level.shape[0] :] += 0.5
+    wider = model.draw(batch, (), Noise.from_seed(0, 4)).latents[-1]
+    of_prior, of_posterior = (
+        getattr(wider, part).log_scale - getattr(after, part).log_scale for part in ("prior", "posterior")
+    )
+    assert of_prior.mean() > 0.3
+    torch.testing.assert_close(of_posterior, of_prior)
 
 
 @each_config
@@ -236,6 +245,10 @@ def test_a_temperature_for_each_level_in_the_order_of_drawing(name: str) -> None
     assert not torch.equal(all_but_first[1], cold.split(sizes, -1)[1])
     half = drawn(0, 0.5, *[1.0] * (levels - 1)).split(sizes, -1)
     torch.testing.assert_close(half[0], 0.5 * plain.split(sizes, -1)[0])
+    middle, usual = only_first[1], drawn(0, 1.0, 1.0, *[0.0] * (levels - 2)).split(sizes, -1)[1]
+    between = drawn(0, 1.0, 0.5, *[0.0] * (levels - 2)).split(sizes, -1)[1]
+    assert middle.any()  # the prior's mean given the level before, not 0
+    torch.testing.assert_close(between, 0.5 * (middle + usual))
 
 
 def test_the_condition_reaches_prior_and_posterior() -> None:
@@ -244,10 +257,30 @@ def test_the_condition_reaches_prior_and_posterior() -> None:
     other = (batch.condition + 1) % len(cases.CLASSES)
     noise = Noise.from_seed(0, 4)
     zeros = torch.zeros(4, model.encode(batch.input, batch.condition).mean.shape[1])
-    assert not torch.equal(model.encode(batch.input, other).mean, model.encode(batch.input, batch.condition).mean)
+    one, two = (
+        model.encode(batch.input, given).mean.split((2, zeros.shape[1] - 2), -1) for given in (batch.condition, other)
+    )
+    assert not any(torch.equal(mine, yours) for mine, yours in zip(one, two, strict=True))  # the vector, and the maps
     assert not torch.equal(model.decode(zeros, other).mean, model.decode(zeros, batch.condition).mean)
     first, second = (model.sample_prior(4, given, noise)[:, 2:] for given in (batch.condition, other))
     assert not torch.equal(first, second)
+
+
+def test_labels_are_hidden_in_training_and_guidance_goes_on_from_what_is_made_without() -> None:
+    config, shape = CONFIGS["labels"]
+    model = build(dataclasses.replace(config, conditioning=Embedding(label_dropout=0.5)), shape)
+    _, batch = made("labels")
+    noise = Noise.from_seed(0, 4)
+    hidden = hide(batch.condition, 0.5, noise)
+    assert 0 < (hidden < 0).sum() < 4
+    told, plain = (model.draw(batch._replace(condition=given), (), noise) for given in (hidden, batch.condition))
+    seen = model.train().draw(batch, (), noise)
+    torch.testing.assert_close(seen.elbo, told.elbo)
+    assert not torch.allclose(seen.elbo, plain.elbo)
+    values = flat(plain)
+    given, free = (model.decode(values, each).logits for each in (batch.condition, torch.full((4,), -1)))
+    with model.guided(3.0):
+        torch.testing.assert_close(model.decode(values, batch.condition).logits, free + 3.0 * (given - free))
 
 
 def test_free_bits_of_latents_channels_and_levels() -> None:
@@ -276,6 +309,7 @@ def test_free_bits_of_latents_channels_and_levels() -> None:
             {"latent_channels": (1, 2, 3)},
             "--latent-channels 1,2,3: 3 numbers for the 2 resolutions of --widths; give one for each, such as 1,2",
         ),
+        ({"widths": (2,) * 9, "levels": (3,)}, "give one for each, such as 3,3,3,3,3,3,3,3,3$"),
         ({"levels": (0, 0), "latent_dim": None}, "--levels: no level has latents"),
     ],
 )

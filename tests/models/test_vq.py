@@ -24,7 +24,7 @@ from vaekit.errors import InputError, RunError
 from vaekit.generation import interpolate, prior_spread, reconstruct, sample, traverse
 from vaekit.models.table import code_in_words
 from vaekit.models.vq import VQConfig, VQModel
-from vaekit.networks.conditioning import OneHot
+from vaekit.networks.conditioning import OneHot, Unconditional, hide
 from vaekit.noise import Noise
 from vaekit.objectives.elbo import Elbo
 from vaekit.objectives.iwae import Iwae
@@ -172,9 +172,8 @@ def test_bfloat16_chooses_codes_in_float32() -> None:
 @pytest.mark.parametrize("prior", list(CODE_PRIORS))
 def test_nothing_in_a_step_waits_for_the_device(quantizer: str, prior: str) -> None:
     with FakeTensorMode():
-        config = replaced(
-            quantizer=QUANTIZED[quantizer], code_prior=CODE_PRIORS[prior](), conditioning=OneHot(label_dropout=0.1)
-        )
+        told = Unconditional() if prior == "uniform" else OneHot(label_dropout=0.1)
+        config = replaced(quantizer=QUANTIZED[quantizer], code_prior=CODE_PRIORS[prior](), conditioning=told)
         model = config.build(cases.info(SHAPE))
         step = TrainingStep(model, Elbo(), {}, Data(), 100)
         optimizers = Optimizers({MODEL: model}, Training(gradient_clip=1.0), torch.device("cpu"))
@@ -220,6 +219,32 @@ def test_samples_of_a_class_are_codes_and_the_first_of_any_number() -> None:
     assert not torch.equal(strong, sample(model, 8, torch.tensor(1)))
 
 
+def test_at_temperature_0_all_samples_are_the_most_probable_codes() -> None:
+    model = built().eval()
+    cold, again = (model.sample_prior(3, None, Noise.from_seed(seed, 3), [0.0]) for seed in (0, 1))
+    assert torch.equal(cold, again)
+    assert len(cold.unique(dim=0)) == 1
+
+
+def test_training_hides_labels_from_the_prior() -> None:
+    model, given, noise = built(replaced(conditioning=OneHot(label_dropout=0.5))), images(), Noise.from_seed(0, 6)
+    labels, index = torch.tensor([0, 1, 2, 0, 1, 2]), torch.arange(6)
+    hidden = hide(labels, 0.5, noise)
+    assert 0 < (hidden < 0).sum() < 6
+    seen = model.train().draw(Batch(given, given, labels, None, index), (), noise).rate
+    told, plain = (
+        model.eval().draw(Batch(given, given, each, None, index), (), noise).rate for each in (hidden, labels)
+    )
+    torch.testing.assert_close(seen, told)
+    assert not torch.allclose(seen, plain)
+
+
+def test_the_likelihood_takes_its_own_step() -> None:
+    model = built(replaced(likelihood=OptimalGaussian())).train()
+    model.after_step(model.draw(cases.plain_batch(images())), lambda tensor: tensor)
+    assert int(model.likelihood.steps) == 1
+
+
 def test_the_condition_is_read_by_the_prior_alone() -> None:
     model, given = built(replaced(conditioning=OneHot())).eval(), images()
     index = torch.arange(6)
@@ -227,6 +252,13 @@ def test_the_condition_is_read_by_the_prior_alone() -> None:
     assert torch.equal(one.latents[0].value, other.latents[0].value)
     assert torch.equal(one.distortion, other.distortion)
     assert not torch.equal(one.rate, other.rate)
+
+
+def test_a_condition_that_nothing_would_read_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"^--code-prior uniform: reads no labels or attributes, and no other part of "
+    ):
+        built(replaced(code_prior=Uniform(), conditioning=OneHot()))
 
 
 def test_latents_are_not_moved_one_by_one() -> None:

@@ -128,6 +128,7 @@ def test_a_code_dies_below_its_share_and_begins_as_a_vector_of_the_batch() -> No
     step(made, given)
     assert (given.flatten(0, 1) == made.codebooks[0][0]).all(1).any()
     assert sizes[0, 0] == pytest.approx(share)
+    torch.testing.assert_close(made.books[0]._codebook.embed_avg[0, 0], made.codebooks[0][0] * share)
     assert made.codebooks[0][1].min() > 90
 
 

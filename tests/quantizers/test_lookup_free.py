@@ -30,6 +30,11 @@ def test_codes_stand_for_the_vectors_that_forward_gave(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(QUANTIZERS))
+def test_books_are_where_the_quantizer_is(name: str) -> None:
+    assert QUANTIZERS[name]().build().to("meta").codebooks.device.type == "meta"
+
+
+@pytest.mark.parametrize("name", list(QUANTIZERS))
 def test_images_one_by_one_get_the_same_terms(name: str) -> None:
     torch.manual_seed(0)
     made = QUANTIZERS[name]().build().eval()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import vaekit
-from helpers_run import interrupted_at
+from helpers_run import interrupted_at, timeless
 from vaekit.config import leaf
 from vaekit.data.batches import Batch
 from vaekit.errors import StoppedError
@@ -108,7 +108,8 @@ def test_sixteen_members_equal_sixteen_runs(tmp_path: Path, stacks: list[int]) -
         ({"seed": [3, 4]}, {"objective": "iwae", "num_samples": 3, "binarization": "dynamic", "prior": "vamp"}),
         ({"tc_weight": [1.0, 5.0], "seed": [0, 1]}, {"objective": "beta-tcvae", "conditioning": "embedding"}),
         ({"capacity": [1.0, 5.0]}, {"objective": "capacity", "capacity_epochs": 1.0, "dense_normalization": "layer"}),
-        ({"code_weight": [0.1, 1.0]}, {"objective": "rae", "posterior": "deterministic", "regularizer": "sn"}),
+        ({"spectral_bound": [0.2, 0.5]}, {"objective": "rae", "posterior": "deterministic", "regularizer": "sn"}),
+        ({"code_weight": [0.1, 1.0]}, {"objective": "rae", "posterior": "deterministic"}),
     ],
 )
 def test_numbers_and_parts_of_all_kinds_are_stacked(
@@ -198,6 +199,33 @@ def test_members_at_different_steps_are_stacked_apart(tmp_path: Path, stacks: li
     assert stacks == [4, 2, 2]
     for each in record["members"]:
         alike(Run(each["path"]), alone(tmp_path / "alone", each))
+
+
+def test_one_that_a_kill_left_behind_the_others_ends_with_the_same_bits(tmp_path: Path, stacks: list[int]) -> None:
+    """It goes on stacked, as it would have done beside them."""
+    grid = {"seed": [0, 1, 2]}
+    whole = sweep(tmp_path / "whole", grid)
+    with interrupted_at(3 * 9 + 1), pytest.raises(StoppedError):
+        sweep(tmp_path / "again", grid)
+    (tmp_path / "again" / "seed-0" / "checkpoint").unlink()
+    again = sweep(tmp_path / "again", grid)
+    assert sorted(stacks[2:]) == [1, 2]
+    for mine, yours in zip(again["members"], whole["members"], strict=True):
+        assert Run(mine["path"]).model.read_bytes() == Run(yours["path"]).model.read_bytes()
+        assert timeless(Run(mine["path"]).metrics()) == timeless(Run(yours["path"]).metrics())
+
+
+def test_a_stop_in_the_last_step_of_a_member_stops_the_sweep(tmp_path: Path, stacks: list[int]) -> None:
+    """Else the next would be trained as if nobody had asked."""
+    grid, more = {"latent_dim": [2, 3]}, {"epochs": 1}  # two shapes: one after the other, of 7 steps each
+    whole = sweep(tmp_path / "whole", grid, **more)
+    with interrupted_at(7), pytest.raises(StoppedError, match=r"; repeat the command to continue$"):
+        sweep(tmp_path / "again", grid, **more)
+    assert stacks == []
+    assert (tmp_path / "again" / "latent-dim-2" / "model.safetensors").exists()
+    again = sweep(tmp_path / "again", grid, **more)
+    for mine, yours in zip(again["members"], whole["members"], strict=True):
+        assert Run(mine["path"]).model.read_bytes() == Run(yours["path"]).model.read_bytes()
 
 
 def test_a_member_that_diverges_leaves_the_others_at_it(tmp_path: Path, stacks: list[int]) -> None:

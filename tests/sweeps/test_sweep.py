@@ -173,6 +173,12 @@ def test_lines_hold_the_members_by_what_else_was_swept() -> None:
     assert named_places(same, axes) == [("1, 2", (10.0, 10.0)), ("4", (20.0, 10.0))]
 
 
+def test_where_none_finished_nobody_measured_test_images() -> None:
+    diverged = {**made({"seed": 0}, 1.0, 1.0), "status": "diverged"}
+    assert measured_on([diverged]) == "training"
+    assert measured_on([diverged, {**made({"seed": 1}, 1.0, 1.0), "evaluation": {"elbo_nats": -2.0}}]) == "test"
+
+
 def test_the_picture_follows_what_was_swept(tmp_path: Path) -> None:
     assert swept_number({"objective": ["elbo", "iwae"], "seed": [0]}) is None
     found = [made({"learning_rate": rate}, 1.0, 1.0 / rate) for rate in (0.001, 0.01)]

@@ -28,7 +28,7 @@ from vaekit.networks.conv import Conv
 from vaekit.networks.progressive import pooled
 from vaekit.noise import Noise
 from vaekit.objectives.elbo import Elbo
-from vaekit.objectives.table import MODEL
+from vaekit.objectives.table import INFERENCE, MODEL
 from vaekit.records import growing
 from vaekit.runs import Run
 from vaekit.settings import Config, Training, configure
@@ -189,6 +189,21 @@ def test_images_are_halved_after_what_is_done_to_them() -> None:
         assert torch.equal(growth.batch(images, torch.arange(6), noise).target, plain.target)
 
 
+def test_of_a_masked_target_pixels_are_observed_of_which_all_parts_are() -> None:
+    observed = (torch.rand(6, *SHAPE, generator=torch.Generator().manual_seed(0)) < 0.8).float()
+
+    class Masked(Data):
+        def batch(self, images: Any, index: Tensor, noise: Noise) -> Any:
+            return super().batch(images, index, noise)._replace(mask=observed)
+
+    _, growth, _ = grown(data=Masked())
+    growth.begin(40)
+    found = growth.batch(cases.random_images(SHAPE, 12), torch.arange(6), Noise(torch.tensor(1), torch.arange(6)))
+    padded = nn.functional.pad(observed, (0, 0, 0, 1), value=1.0)  # of 9 rows the last has no other half
+    assert torch.equal(found.mask, padded.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2).amin(-1))
+    assert 0 < found.mask.sum() < found.mask.numel()
+
+
 def test_moments_begin_when_their_level_does(tmp_path: Path) -> None:
     path = tmp_path / "run"
     counts: dict[int, dict[str, float]] = {}
@@ -260,24 +275,78 @@ def test_stopped_in_every_phase_it_resumes_to_the_same_bits(more: dict[str, Any]
     assert timeless(Run(path).metrics()) == timeless(expected.metrics())
 
 
+def test_entrances_are_moved_by_the_loss_of_the_encoder_and_exits_by_that_of_the_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an objective with a loss for each, such as PIWAE."""
+    moved: list[dict[str, set[int]]] = []
+    adapters: list[Growth | None] = []
+    backward, step = Optimizers.backward, Trainer._train_step
+
+    def look(self: Optimizers, losses: dict[str, Tensor]) -> None:
+        alone = {}
+        for name in (MODEL, INFERENCE):
+            with_one = {other: loss * float(other == name) for other, loss in losses.items()}
+            backward(self, with_one)
+            found = [each for each in self.all_parameters() if each.grad is not None and bool(each.grad.any())]
+            alone[name] = {id(each) for each in found}
+        moved.append(alone)
+        backward(self, losses)
+
+    def keep(self: Trainer) -> None:
+        adapters.append(self.growth)
+        step(self)
+
+    monkeypatch.setattr(Optimizers, "backward", look)
+    monkeypatch.setattr(Trainer, "_train_step", keep)
+    train(tmp_path / "run", objective="piwae", num_samples=2, num_bounds=2, epochs=0.5)
+    pyramid = adapters[0].pyramid
+    entrances, exits = ({id(each) for each in part.parameters()} for part in (pyramid.entrances, pyramid.exits))
+    assert moved[0][INFERENCE] & entrances
+    assert moved[0][MODEL] & exits
+    assert not moved[0][MODEL] & entrances
+    assert not moved[0][INFERENCE] & exits
+
+
+def test_constraints_hold_for_the_layers_that_are_at_work(tmp_path: Path) -> None:
+    """Such as a bound on singular values: for the exit of a small image too."""
+    more = {"objective": "rae", "posterior": "deterministic", "regularizer": "sn", "spectral_bound": 0.1}
+    with interrupted_at(6), pytest.raises(RunError):
+        train(tmp_path / "run", **more)
+    tensors = read_tensors(tmp_path / "run" / "checkpoint", "checkpoint")[0]
+    largest = {
+        name: torch.linalg.matrix_norm(value.flatten(1), 2).item()
+        for name, value in tensors.items()
+        if name.endswith("weight") and ("player/growth/exits.1." in name or "player/model/decoder" in name)
+    }
+    for name in ("player/model/decoder.dense.weight", "player/growth/exits.1.0.weight"):
+        assert 0.09 < largest[name] < 0.1001, name  # the bound is that on an estimate from above
+    assert largest["player/model/decoder.convolutions.2.weight"] > 0.2  # its turn has not come
+
+
 def test_averaged_weights_and_sigma_are_those_of_the_whole_network(tmp_path: Path, monkeypatch: Any) -> None:
     """The average begins with the first whole step; sigma is the error on training images of the weights kept."""
-    seen: list[tuple[int, dict[str, Tensor]]] = []
+    name = "encoder.dense.weight"
+    averages: dict[int, Tensor] = {}
+    weights: dict[int, Tensor] = {}
     step = Trainer._train_step
 
     def look(self: Trainer) -> None:
         step(self)
         assert self.average is not None
-        seen.append((self.progress.step, {name: value.clone() for name, value in self.average.tensors.items()}))
+        averages[self.progress.step] = self.average.tensors[name].clone()
+        weights[self.progress.step] = self.average.weights[name].detach().clone()
 
     monkeypatch.setattr(Trainer, "_train_step", look)
-    run = train(tmp_path / "run", ema_decay=0.5, likelihood="optimal-gaussian", select_best=False)
-    averages = dict(seen)
-    name = "encoder.dense.weight"
-    assert torch.equal(averages[1][name], averages[22][name])  # untouched while it grows
-    assert not torch.equal(averages[23][name], averages[24][name])
+    run = train(tmp_path / "run", ema_decay=0.8, likelihood="optimal-gaussian", select_best=False)
+    assert all(torch.equal(averages[1], averages[at]) for at in range(2, 24))  # untouched while it grows
+    expected = weights[23]
+    for t, at in enumerate(range(24, 32)):
+        decay = min(0.8, (1 + t) / (10 + t))
+        expected = decay * expected + (1 - decay) * weights[at]
+        torch.testing.assert_close(averages[at], expected)
     model, given, _ = load_model(run.path)
-    assert torch.equal(model.state_dict()[name], averages[31][name])
+    assert torch.equal(model.state_dict()[name], averages[31])
     images = load_splits(given.data, None).train
     key = torch.tensor(0)
     batch = given.data.batch(images, torch.arange(len(images)), Noise(key, torch.arange(len(images))))

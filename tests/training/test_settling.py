@@ -19,6 +19,7 @@ from vaekit.noise import Noise, seed_key
 from vaekit.runs import Run
 from vaekit.settings import Config, configure
 from vaekit.storage import load_model, read_tensors
+from vaekit.training import validation
 from vaekit.training.reporting import Silent
 from vaekit.training.settling import Settling
 
@@ -43,6 +44,19 @@ def config(**more: Any) -> Config:
 
 def fit(path: Path, given: Config) -> Run:
     return vaekit.train(path, config=given, observer=Silent())
+
+
+def test_large_images_are_gone_over_a_few_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, draw = [], Settling._draw
+    monkeypatch.setattr(Settling, "_draw", lambda self, part: sizes.append(len(part)) or draw(self, part))
+    sigmas = []
+    for numbers in (10**9, 7 * 64):
+        sizes.clear()
+        monkeypatch.setattr(validation, "_NUMBERS", numbers)
+        model, _, _ = load_model(fit(tmp_path / str(numbers), config(**MLP, epochs=1, select_best=False)).path)
+        assert max(sizes) == min(250, numbers // 64)
+        sigmas.append(model.likelihood.log_sigma.item())
+    assert sigmas[0] == pytest.approx(sigmas[1], rel=1e-6)
 
 
 def drawn(model: Model, given: Config, rows: Tensor) -> Any:

@@ -56,6 +56,21 @@ def test_the_batch_size_does_not_change_the_means(objective: Any, size: int, mon
     assert run(step) == pytest.approx(whole, rel=1e-6)
 
 
+@pytest.mark.parametrize(("numbers", "most"), [(5 * 64 + 1, 5), (1, 1), (10**9, 23)])
+def test_of_large_images_fewer_are_gone_over_at_once(numbers: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a training of images of 256x256 pixels in batches of 8 would run out of memory at its first epoch's end."""
+    step, sizes = make(), []
+    whole = run(step)
+    draw = step.draw
+    monkeypatch.setattr(
+        step, "draw", lambda images, index, *more: sizes.append(len(index)) or draw(images, index, *more)
+    )
+    monkeypatch.setattr(validation, "_NUMBERS", numbers)
+    assert run(step) == pytest.approx(whole, rel=1e-6)
+    assert max(sizes) == most
+    assert sum(sizes) == 23
+
+
 def test_the_noise_is_the_same_each_time_and_follows_the_seed() -> None:
     step = make()
     first = run(step)

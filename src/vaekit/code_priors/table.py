@@ -50,6 +50,6 @@ class CodePrior(nn.Module):
 
 
 class CodePriorConfig(Protocol):
-    """An entry."""
+    """An entry; one with `reads_condition = False` makes nothing of conditions."""
 
     def build(self, grid: Grid, num_condition: int) -> CodePrior: ...

@@ -38,5 +38,7 @@ class UniformCodes(CodePrior):
 class Uniform:
     """Every code is as probable as every other: what codes cost that nothing predicts."""
 
+    reads_condition = False
+
     def build(self, grid: Grid, num_condition: int) -> CodePrior:
         return UniformCodes(grid)

@@ -37,7 +37,7 @@ from vaekit.trained import Trained, load
 
 _GUIDANCE = (
     "how strongly images follow their class or attributes, of a model trained with --label-dropout: 1 as trained, "
-    "0 as if they were not told, above 1 more so"
+    "0 as if the decoder (of vq, the prior) were not told, above 1 more so"
 )
 _TEMPERATURE = (
     "factor of the latents: below 1 images are more typical and less varied; for a model with several levels of latents "

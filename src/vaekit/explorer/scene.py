@@ -94,7 +94,7 @@ class Scene:
         labels = None if classes is None else torch.arange(count) % classes
         condition = labels
         if self.model.num_attributes is not None:
-            condition = torch.zeros(count, self.model.num_attributes)
+            condition = torch.full((count, self.model.num_attributes), math.nan)  # each at its mean
         latents = self.model.sample_prior(count, condition, Noise.from_seed(0, count, "explorer"))
         chart = self.model.geometry.chart(latents).detach().numpy().astype(np.float32)
         return chart, None if labels is None else labels.numpy()

@@ -197,7 +197,9 @@ class HierarchicalConfig:
         check_condition(self.conditioning, info)
         for name, given in (("--levels", self.levels), ("--latent-channels", self.latent_channels)):
             if len(given) != len(self.widths):
-                text, fitting = (",".join(map(str, numbers)) for numbers in (given, (given * 8)[: len(self.widths)]))
+                text, fitting = (
+                    ",".join(map(str, numbers)) for numbers in (given, (given * len(self.widths))[: len(self.widths)])
+                )
                 raise InputError(
                     f"{name} {text}: {len(given)} numbers for the {len(self.widths)} resolutions of --widths; "
                     f"give one for each, such as {fitting}"

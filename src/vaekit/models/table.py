@@ -73,6 +73,7 @@ class Model(nn.Module):
     def guided(self, strength: float) -> Iterator[None]:
         """Within it, what is decoded or drawn follows its condition so strongly: 1 as trained, 0 as if there were none.
 
+        What is guided is decoding, or a prior over codes: latents of a prior that reads the condition are drawn under it.
         An output o, such as the logits of pixels, becomes o_free + strength * (o_given - o_free), where o_free is that
         under the unknown condition: classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598, equation 6, where
         the strength is called 1 + w).

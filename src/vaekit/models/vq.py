@@ -221,10 +221,15 @@ class VQConfig:
         """The module for images of `info.shape`, freshly initialized from torch's global generator.
 
         Raises:
-            InputError: when the model is conditional and the data have no labels, or no attributes; when what the encoder
-                reads has not the target's size.
+            InputError: when the model is conditional and the data have no labels, or no attributes, or the prior over codes
+                reads none; when what the encoder reads has not the target's size.
         """
         check_condition(self.conditioning, info)
+        if self.conditioning.size(info) and not getattr(self.code_prior, "reads_condition", True):
+            raise InputError(
+                f"--code-prior {CODE_PRIORS.name_of(self.code_prior)}: reads no labels or attributes, and no other part of "
+                "--model vq does; choose --code-prior transformer, or --conditioning none"
+            )
         grid = self.grid(info)
         if halved(info.shape[1:], len(self.channels))[-1] != grid:
             raise InputError(

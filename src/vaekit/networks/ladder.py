@@ -267,9 +267,9 @@ class Descent(nn.Module):
         if latent_dim is not None:
             steps.append(Summit(widths[-1], sizes[-1], latent_dim, num_condition, dense, last, style))
         for place in reversed(range(len(widths))):
-            width, size = widths[place], sizes[place + 1]
+            width, size, begun = widths[place], sizes[place + 1], any(isinstance(step, Group) for step in steps)
             steps += [
-                Level(width, size, channels[place], blocks, not steps and number == 0, place, style)
+                Level(width, size, channels[place], blocks, not begun and number == 0, place, style)
                 for number in range(levels[place])
             ]
             if place > 0:

@@ -57,7 +57,8 @@ class Quantizer(nn.Module):
     @property
     def codebooks(self) -> Tensor:
         """All vectors of all books, (books, codes, code_dim); the vector of several codes is the sum of theirs."""
-        codes = torch.arange(self.num_codes)
+        here = next((tensor.device for tensor in (*self.buffers(), *self.parameters())), None)
+        codes = torch.arange(self.num_codes, device=here)
         return self.lookup(codes[:, None])[None]
 
     def after_step(self, quantized: Quantized, gather: Callable[[Tensor], Tensor]) -> None:

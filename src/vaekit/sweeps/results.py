@@ -49,9 +49,10 @@ PARTS = {"test": "evaluation", "validation": "val", "training": "train"}
 
 
 def measured_on(members: Sequence[Mapping[str, Any]]) -> str:
-    """The images that all finished members have numbers of: ``test``, ``validation`` or ``training``."""
+    """The images that all finished members have numbers of: ``test``, ``validation`` or, as where none did, ``training``."""
     done = [each for each in members if each["status"] == FINISHED]
-    return next((name for name, part in PARTS.items() if all(each[part] is not None for each in done)), "training")
+    found = (name for name, part in PARTS.items() if done and all(each[part] is not None for each in done))
+    return next(found, "training")
 
 
 def measured(each: Mapping[str, Any], split: str) -> Mapping[str, Any]:

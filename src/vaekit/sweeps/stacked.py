@@ -25,8 +25,9 @@ from vaekit.training.engine import runner
 from vaekit.training.feed import Resident
 from vaekit.training.optimization import Optimizers
 from vaekit.training.step import TrainingStep
+from vaekit.training.stopping import asked_to_stop
 from vaekit.training.sums import Sums
-from vaekit.training.trainer import Trainer, asked_to_stop
+from vaekit.training.trainer import Trainer
 
 _CLOSE = 1e-3  # norm of what a stacked step may differ by, over that of a training's own: float32 in another order
 _SMALL = 1e-5

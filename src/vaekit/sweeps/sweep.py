@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from vaekit.sweeps.stacked import Stack, StackedTrainer, may_stack
 from vaekit.training.engine import prepare
 from vaekit.training.processes import Processes
 from vaekit.training.reporting import EpochLines, Observer, Several
+from vaekit.training.stopping import asked_to_stop
 from vaekit.training.train import anchored, check_same, checked, fit, keep, planned, trainer_of
 from vaekit.training.trainer import Trainer
 
@@ -143,9 +144,10 @@ def sweep(
 
         write()
         try:
-            for group in grouped([job for job in jobs if job.open]):
-                _train(group, observer)
-                write()
+            with asked_to_stop():
+                for group, several in grouped(jobs):
+                    _train(group, several, observer)
+                    write()
         except StoppedError as stop:
             write()
             raise StoppedError(f"{str(stop).split(';')[0]}; repeat the command to continue") from None
@@ -220,19 +222,31 @@ def _jobs(folder: Path, found: Sequence[Member], data_dir: Any) -> tuple[list[Jo
     return jobs, _unique(advice)
 
 
-def grouped(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs that might be stacked, together: equal but for seed and numbers, and at the same step."""
-    groups: dict[str, list[Job]] = {}
+def grouped(jobs: Sequence[Job]) -> list[tuple[list[Job], bool]]:
+    """The open jobs that stand at one step of those that might be stacked, and whether these were several to begin with.
+
+    Jobs might be stacked that are equal but for seed and numbers. Who of them is together follows from all that were swept,
+    open or not: one that a kill has left behind the others takes its steps stacked, as it would have done beside them, and
+    so to the same bits.
+    """
+    kinds: dict[str, list[Job]] = {}
     for job in jobs:
-        key = to_json([encode(shared(job.member.config)), vars(job.resolved), job.step])
-        groups.setdefault(key, []).append(job)
-    return [group[first : first + _AT_ONCE] for group in groups.values() for first in range(0, len(group), _AT_ONCE)]
+        kinds.setdefault(to_json([encode(shared(job.member.config)), vars(job.resolved)]), []).append(job)
+    found = []
+    for kind in kinds.values():
+        for together in (kind[first : first + _AT_ONCE] for first in range(0, len(kind), _AT_ONCE)):
+            by_step: dict[int, list[Job]] = {}
+            for job in together:
+                if job.open:
+                    by_step.setdefault(job.step, []).append(job)
+            found += [(group, len(together) > 1) for group in by_step.values()]
+    return found
 
 
-def _train(group: Sequence[Job], observer: Observer | None) -> None:
-    """Train members to their ends: stacked where that may be, else in turn."""
+def _train(group: Sequence[Job], several: bool, observer: Observer | None) -> None:
+    """Train members to their ends: stacked where they are of several and that may be, else in turn."""
     processes = Processes(prepare(group[0].resolved))
-    with _stacked(group, processes, observer) as together:
+    with _stacked(group, processes, observer) if several else nullcontext() as together:
         if together is not None:
             together.fit()
             return
@@ -268,9 +282,6 @@ class _Named:
 @contextmanager
 def _stacked(group: Sequence[Job], processes: Processes, observer: Observer | None) -> Iterator[StackedTrainer | None]:
     """What trains a group together, holding its runs; None for one that must run in turn."""
-    if len(group) < 2:
-        yield None
-        return
     lines = Together(len(group))
     splits = _on_device(group[0].splits, group[0].resolved)
     with ExitStack() as held:

@@ -21,10 +21,10 @@ from vaekit.noise import Noise, seed_key
 from vaekit.settings import Training
 from vaekit.training.averaging import Average
 from vaekit.training.processes import Processes
+from vaekit.training.validation import at_once
 
 # training images, a tenth of all between these: as many as validation takes, and its own error is larger than theirs
 _LEAST, _MOST = 2000, 5000
-_AT_ONCE = 500
 
 
 class Settling:
@@ -103,7 +103,7 @@ class Settling:
         self.model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.rows.device)
         mine = torch.arange(len(self.rows), device=self.rows.device).tensor_split(self.processes.count)
-        for part in mine[self.processes.rank].split(_AT_ONCE):
+        for part in mine[self.processes.rank].split(at_once(self.images)):
             if len(part):
                 sums += torch.stack([values.double().sum() for values in self.head.measured(self._draw(part))])
         self.head.freeze(*self.processes.sum(sums))

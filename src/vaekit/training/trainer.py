@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -30,33 +28,12 @@ from vaekit.training.processes import Processes
 from vaekit.training.reporting import Observer
 from vaekit.training.settling import Settling
 from vaekit.training.step import TrainingStep, numeric_fields, usage
+from vaekit.training.stopping import asked_to_stop
 from vaekit.training.sums import Sums
 from vaekit.training.trainable import check_trainable, seeded_players, steps_of
 from vaekit.training.validation import validate, with_bound
 
 _LOOK_EVERY = 100  # steps between looks at the device: for the display, and to stop on a loss that is not finite
-
-
-@contextmanager
-def asked_to_stop() -> Iterator[threading.Event]:
-    """An event that an interrupt or a termination signal sets; a second interrupt acts as ever."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def ask(number: int, frame: object) -> None:
-        event.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Trainer:
@@ -138,7 +115,7 @@ class Trainer:
 
     def _body(self, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]) -> None:
         """One whole step: draw, losses, gradients, optimizers, sums for the log."""
-        with self.growth.applied() if self.growth else nullcontext():
+        with self._grown():
             result = self.module(self.feed.images, index, key, step, hyper)
         self.optimizers.backward(result.losses)
         logged = self.sums.stacked(result.logged)
@@ -148,7 +125,8 @@ class Trainer:
             [*(weight.grad for weight in self.optimizers.all_parameters()), logged, *tallies.values()]
         )
         self.optimizers.step()
-        self.objective.after_step(self.model, hyper)
+        with self._grown():  # what is held in bounds is what is at work
+            self.objective.after_step(self.model, hyper)
         self.model.after_step(result.draw, self.processes.gather)
         if self.average and not self.growing:
             self.average.update(step - self.growth.whole_from if self.growth else step)
@@ -293,9 +271,13 @@ class Trainer:
             self.module.train()
         self.processes.wait()
 
+    def _grown(self) -> AbstractContextManager[None]:
+        """Within it the model is as it is trained: while it grows, with the networks of the present phase."""
+        return self.growth.applied() if self.growth else nullcontext()
+
     def _shown(self) -> AbstractContextManager[None]:
         """Within it the model is as it is validated: as it would be kept or, while it grows, as it is trained."""
-        return self.growth.applied() if self.growth and self.growing else self.kept.applied()
+        return self._grown() if self.growing else self.kept.applied()
 
     def _select(self, val: dict[str, float]) -> None:
         selects = self.objective.selects

@@ -14,6 +14,12 @@ from vaekit.training.processes import Processes
 from vaekit.training.step import TrainingStep, usage
 
 _BATCH = 500
+_NUMBERS = _BATCH * 3 * 64 * 64  # pixels times channels: of larger images 500 at once would take gigabytes
+
+
+def at_once(images: Images, copies: int = 1) -> int:
+    """How many images, each decoded so many times, are gone over together: 500 decoded ones, or fewer large ones."""
+    return max(1, min(_BATCH, _NUMBERS // math.prod(images.shape)) // copies)
 
 
 @torch.no_grad()
@@ -38,8 +44,7 @@ def validate(
     shared = step.objective.scope == "image" and len(images) >= processes.count
     mine = index.tensor_split(processes.count)[processes.rank] if shared else index
     gather, step.gather = step.gather, lambda tensor: tensor
-    drawn = math.prod(step.objective.sample_shape)
-    size = max(1, _BATCH // drawn) if step.objective.scope == "image" else _BATCH
+    size = at_once(images, math.prod(step.objective.sample_shape)) if step.objective.scope == "image" else _BATCH
     for part in mine.tensor_split(math.ceil(len(mine) / size)):
         found = step(images, part, key, now, scalars)
         logged = found.logged
