@@ -145,7 +145,9 @@ PRESETS: dict[str, tuple[str, Config]] = {
         Config(
             data=Data(sizing=Sizing(image_size=64)),
             model=VAEConfig(
-                latent_dim=64, network=Conv(channels=(32, 64, 128, 256), dense=256), likelihood=OptimalGaussian()
+                latent_dim=64,
+                network=Conv(channels=(32, 64, 128, 256), dense=256, initialization="he"),
+                likelihood=OptimalGaussian(),
             ),
             training=Training(epochs=20, batch_size=_SMALL, learning_rate=1e-3),
         ),
@@ -155,7 +157,9 @@ PRESETS: dict[str, tuple[str, Config]] = {
         Config(
             data=Data(data="faces", sizing=Sizing(image_size=64)),
             model=VAEConfig(
-                latent_dim=128, network=Conv(channels=(32, 64, 128, 256), dense=512), likelihood=OptimalGaussian()
+                latent_dim=128,
+                network=Conv(channels=(32, 64, 128, 256), dense=512, initialization="he"),
+                likelihood=OptimalGaussian(),
             ),
             training=Training(epochs=30, batch_size=_SMALL, learning_rate=1e-3),
         ),

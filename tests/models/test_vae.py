@@ -169,8 +169,9 @@ def test_one_image_or_many_give_the_same_numbers(name: str, shape: tuple[int, in
 
 
 def _fingerprint(model: Any, shape: tuple[int, int, int]) -> tuple[Any, ...]:
-    """The shapes of parameters and state, and a value that the model computes from fixed weights."""
+    """The shapes of parameters and state, what they begin with, and values that the model computes from fixed weights."""
     built = build(model, shape)
+    begun = sum(parameter.detach().double().abs().sum().item() for parameter in built.parameters())
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in built.parameters():
@@ -189,7 +190,7 @@ def _fingerprint(model: Any, shape: tuple[int, int, int]) -> tuple[Any, ...]:
         for _ in range(60):
             built.after_step(drawn, lambda tensor: tensor)
         values.append(sum(buffer.double().sum().item() for buffer in built.buffers()))
-    return *shapes, values
+    return *shapes, begun, values
 
 
 OPTIONS = [(c.model, flag) for c, flag in cases.leaves() if flag.path[0] == "model"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import cases
 from vaekit.networks.conv import Conv, ConvDecoder, ConvEncoder, halved
 from vaekit.networks.convolution import Conv2d, ConvTranspose2d
+from vaekit.settings import preset
 
 LEVELS = [(4, 6, 5, 3, 2)[:n] for n in range(1, 6)]
 
@@ -153,3 +154,51 @@ def test_the_input_is_left_alone() -> None:
     network.decoder((1, 8, 8), 0, 4)(latents)
     assert torch.equal(images, before[0])
     assert torch.equal(latents, before[1])
+
+
+def sizes_of_features(layers: nn.Module, features: Tensor) -> list[float]:
+    """Root mean squares behind each convolution."""
+    found = []
+    for layer in layers:  # type: ignore[attr-defined]  # a Sequential
+        features = layer(features)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            found.append(features.square().mean().sqrt().item())
+    return found
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "tanh"])
+def test_first_weights_keep_the_size_of_features_at_any_depth(activation: Any) -> None:
+    """Glorot's shrink them sixtyfold over four transposed convolutions, so that latents hardly move an image."""
+    torch.manual_seed(0)
+    channels, shape = (48, 48, 48, 48), (3, 64, 64)
+    moved = {}
+    for initialization in ("he", "glorot"):
+        network = Conv(channels=channels, activation=activation, initialization=initialization)  # type: ignore[arg-type]
+        encoder, decoder = network.encoder(shape, 0), network.decoder(shape, 0, 16)
+        assert isinstance(encoder, ConvEncoder)
+        assert isinstance(decoder, ConvDecoder)
+        with torch.no_grad():
+            down = sizes_of_features(encoder.convolutions, torch.randn(8, *shape))
+            latents = torch.randn(8, 16)
+            up = sizes_of_features(list(decoder.convolutions)[:-1], decoder.start(latents))
+            moved[initialization] = decoder(latents).std(0).mean().item()
+        if initialization == "he":
+            assert all(0.35 < size < 2.0 for size in [*down, *up]), (down, up)
+            assert encoder(torch.randn(8, *shape)).square().mean() > 0.1
+    assert moved["he"] > (20 if activation == "relu" else 5) * moved["glorot"], moved
+
+
+def test_write_up_networks_begin_as_in_keras() -> None:
+    """Glorot's bound, sqrt(6 / (inputs + outputs)) with all taps of the kernel in both (Glorot and Bengio 2010)."""
+    torch.manual_seed(0)
+    network = preset("conv-seed").model.network  # type: ignore[attr-defined]
+    encoder, decoder = network.encoder((1, 28, 28), 0), network.decoder((1, 28, 28), 0, 2)
+    up = decoder.convolutions[0]
+    for weight, ends in (
+        (encoder.convolutions[0].weight, 9 * (1 + 32)),
+        (encoder.dense.weight, 7 * 7 * 64 + 128),
+        (up.weight, 9 * (up.in_channels + up.out_channels)),
+        (decoder.dense.weight, 2 + 7 * 7 * 64),
+    ):
+        bound = (6 / ends) ** 0.5
+        assert 0.97 * bound < weight.abs().max().item() <= bound

@@ -13,7 +13,15 @@ from torch.nn import functional as F
 
 from vaekit.config import leaf
 from vaekit.networks.convolution import Conv2d, ConvTranspose2d, relu_
-from vaekit.networks.layers import ACTIVATION_HELP, ACTIVATIONS, Activation, initialize, join, linear
+from vaekit.networks.layers import (
+    ACTIVATION_HELP,
+    ACTIVATIONS,
+    Activation,
+    Initialization,
+    initialize,
+    initialize_hidden,
+    join,
+)
 from vaekit.networks.normalization import NORMALIZATION_HELP, Normalization, normalized
 from vaekit.networks.table import NETWORKS, Levels, Shape
 
@@ -85,12 +93,14 @@ def _layers(
     activation: Activation,
     normalization: Normalization,
     padding: Padding,
+    initialization: Initialization,
 ) -> list[nn.Module]:
     """A strided convolution, its normalization, which makes a bias needless, and the activation; a ReLU comes fused."""
     norm = normalized(normalization, num_out)
     fused = activation == "relu" and not norm
     layer = make(padding, num_in, num_out, size, bias=not norm, relu=fused)
-    return [initialize(layer), *norm, *([] if fused else [ACTIVATIONS[activation]()])]
+    initialize_hidden(layer, initialization)
+    return [layer, *norm, *([] if fused else [ACTIVATIONS[activation]()])]
 
 
 def _flat(features: Tensor) -> Tensor:
@@ -110,18 +120,22 @@ class ConvEncoder(nn.Module):
         activation: Activation = "relu",
         normalization: Normalization = "none",
         padding: Padding = "around",
+        initialization: Initialization = "glorot",
     ):
         super().__init__()
         self.num_features = dense
         widths, sizes = (shape[0], *channels), halved(shape[1:], len(channels))
+        style = (activation, normalization, padding, initialization)
         self.convolutions = nn.Sequential(
             *(
                 layer
                 for (num_in, num_out), size in zip(pairwise(widths), sizes[:-1], strict=True)
-                for layer in _layers(_down, num_in, num_out, size, activation, normalization, padding)
+                for layer in _layers(_down, num_in, num_out, size, *style)
             )
         )
-        self.dense = linear(channels[-1] * math.prod(sizes[-1]) + num_condition, dense)
+        self.dense = initialize_hidden(
+            nn.Linear(channels[-1] * math.prod(sizes[-1]) + num_condition, dense), initialization
+        )
         self.activation = relu_ if activation == "relu" else ACTIVATIONS[activation]()
         cuts = tuple(range(0, len(self.convolutions) + 1, len(self.convolutions) // len(channels)))
         self._of_levels = (cuts, widths, activation, True)
@@ -158,15 +172,17 @@ class ConvDecoder(nn.Module):
         activation: Activation = "relu",
         normalization: Normalization = "none",
         padding: Padding = "around",
+        initialization: Initialization = "glorot",
     ):
         super().__init__()
         sizes = halved(shape[1:], len(channels))[::-1]
         self.smallest = (*sizes[0], channels[-1])
-        self.dense = linear(num_latents + num_condition, math.prod(self.smallest))
+        self.dense = initialize_hidden(nn.Linear(num_latents + num_condition, math.prod(self.smallest)), initialization)
+        style = (activation, normalization, padding, initialization)
         widths = (channels[-1], *channels[::-1])
         layers: list[nn.Module] = []
         for (num_in, num_out), size in zip(pairwise(widths), sizes[1:], strict=True):
-            layers += _layers(_up, num_in, num_out, size, activation, normalization, padding)
+            layers += _layers(_up, num_in, num_out, size, *style)
         cuts = tuple(range(0, len(layers) + 1, len(layers) // len(channels)))[::-1]
         self._of_levels = (cuts, (*channels, channels[-1]), activation, True)
         layers.append(initialize(Conv2d(channels[0], shape[0], _KERNEL, 1, _PADDING)))
@@ -198,14 +214,17 @@ class Conv:
     padding: Padding = leaf(
         "around", "zeros beside images of even size: around them, or after their last row and column, as Keras has them"
     )
+    initialization: Initialization = leaf(
+        "glorot", "first weights: glorot (as Keras has them) or he (features of one size at any depth)"
+    )
     low_precision = True
 
     def encoder(self, shape: Shape, num_condition: int) -> nn.Module:
-        return ConvEncoder(
-            shape, num_condition, self.channels, self.dense, self.activation, self.normalization, self.padding
-        )
+        return ConvEncoder(shape, num_condition, self.channels, self.dense, *self._style)
 
     def decoder(self, shape: Shape, num_condition: int, num_latents: int) -> nn.Module:
-        return ConvDecoder(
-            shape, num_condition, num_latents, self.channels, self.activation, self.normalization, self.padding
-        )
+        return ConvDecoder(shape, num_condition, num_latents, self.channels, *self._style)
+
+    @property
+    def _style(self) -> tuple[Activation, Normalization, Padding, Initialization]:
+        return self.activation, self.normalization, self.padding, self.initialization
