@@ -84,6 +84,22 @@ def test_a_loss_that_jumps():
     assert "--learning-rate 0.002" in finding.remedy
 
 
+@pytest.mark.parametrize(
+    ("used", "distortions", "jumped"),
+    [
+        ([20, 7, 9, 117, 120, 121], [95.0, 88.0, 80.0, 76.0, 75.0, 74.0], False),
+        ([20, 7, 9, 117, 120, 121], [95.0, 88.0, 80.0, 85.0, 75.0, 74.0], True),
+        ([120, 120, 120, 120, 120, 120], [95.0, 88.0, 80.0, 76.0, 75.0, 74.0], True),
+    ],
+)
+def test_codes_that_come_into_use_are_no_jump(used: list[int], distortions: list[float], jumped: bool):
+    """Their rate rises until the prior over them has learned; a distortion that rises too, or a full book, is a jump."""
+    found = records([-200.0, -130.0, -115.0, -150.0, -116.0, -110.0])
+    for record, count, distortion in zip(found, used, distortions, strict=True):
+        record["train"] |= {"used_codes": count, "distortion_nats": distortion}
+    assert ("learning-rate-high" in names(found)) is jumped
+
+
 def test_a_growing_beta_is_no_jump():
     found = records(RISING, beta=[0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
     for record, loss in zip(found, (100.0, 110.0, 120.0, 130.0, 140.0, 139.0), strict=True):

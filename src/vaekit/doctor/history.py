@@ -151,14 +151,21 @@ def steady(records: Records) -> Records:
     return records[first:]
 
 
+def _in_use(record: Mapping[str, Any]) -> int:
+    """How many codes, of all books, were used in an epoch of training; 0 without books."""
+    return sum(count for name, count in record["train"].items() if name.startswith("used_"))
+
+
 def _unstable(records: Records, config: Config) -> Iterator[Finding]:
     """The training loss rises above its lowest by more than a tenth of what it had fallen, and 2% of itself.
 
     Under a schedule of beta only the epochs at its last value are compared; and the ELBO must have fallen as well, for a
-    schedule inside an objective changes the loss alone.
+    schedule inside an objective changes the loss alone. Where codes of a book came into use, their rate rises until the
+    prior over them has learned, and that is no jump so long as the distortion falls.
     """
     records = steady(records)
     losses = [record["train"]["loss"] for record in records]
+    distortions = [record["train"].get("distortion_nats", math.inf) for record in records]
     if len(losses) < 2 or not all(map(math.isfinite, losses)):
         return
     low = 0
@@ -170,7 +177,8 @@ def _unstable(records: Records, config: Config) -> Iterator[Finding]:
         margin = max(_RISE * (losses[0] - losses[low]), _RISE_OF_LOSS * abs(losses[low]))
         bounds = [records[i]["train"].get("elbo_nats") for i in (low, now)]
         fell = None in bounds or bounds[1] < bounds[0]
-        if now > low and loss - losses[low] > margin and fell:
+        opened = _in_use(records[now]) > _in_use(records[low]) and distortions[now] < distortions[low]
+        if now > low and loss - losses[low] > margin and fell and not opened:
             risen.append(now)
     if not risen:
         return
