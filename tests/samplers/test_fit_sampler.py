@@ -13,11 +13,12 @@ import vaekit
 from commands import good, refused
 from vaekit.errors import InputError
 from vaekit.latents.gaussian import GaussianPosterior
+from vaekit.networks.conditioning import hide
 from vaekit.noise import Noise
 from vaekit.runs import Run
 from vaekit.samplers.fit import codes_of
 from vaekit.samplers.fitted import FittedSampler, fit, load_sampler
-from vaekit.samplers.gaussians import GaussianSampler
+from vaekit.samplers.gaussians import GaussianSampler, MixtureSampler
 from vaekit.samplers.table import SAMPLERS
 from vaekit.storage import load_model
 from vaekit.training.reporting import Silent
@@ -215,3 +216,16 @@ def test_a_class_with_too_few_images_is_named() -> None:
         InputError, match="10 codes of class 'rare' are too few to fit a sampler to; it takes 20 images"
     ):
         fit(GaussianSampler(), codes, labels, ("common", "rare"), 0)
+
+
+def test_labels_that_training_was_not_told_are_not_fitted_to(tmp_path: Path) -> None:
+    run = trained(tmp_path, conditioning="onehot", labelled=0.7)
+    model, config, _ = load_model(run.path)
+    train = vaekit.data.splits.load_splits(config.data, None).train
+    known = hide(train.labels, 0.0, Noise.from_seed(3, len(train)), 0.7) >= 0  # as in every step of a training
+    record = vaekit.fit_sampler(run.path, "mixture", components=1)
+    assert record["num_codes"] == known.sum() < 500
+    fitted = load_sampler(run.path, "mixture")
+    codes, labels = codes_of(model, config.data, train.select(known.nonzero()[:, 0]), 0, "train")
+    alone = fit(MixtureSampler(components=1), codes, labels, tuple("0123456789"), 0, model)
+    assert torch.equal(fitted.log_prob(codes, labels), alone.log_prob(codes, labels))

@@ -40,6 +40,17 @@ class Conditioning(Protocol):
     def build(self, info: DataInfo) -> nn.Module | None: ...
 
 
+def told(index: Tensor, labelled: float) -> Tensor:
+    """Which of the training images at `index` (batch,) training is told the conditions of, bool: always the same ones.
+
+    Args:
+        index: numbers of images.
+        labelled: share of all images.
+    """
+    always = Noise(torch.zeros((), dtype=torch.int64, device=index.device), index)
+    return always.uniform("labelled", ()) < labelled
+
+
 def hide(condition: Tensor, probability: float, noise: Noise, labelled: float = 1.0) -> Tensor:
     """Labels (batch,) or attributes (batch, n), those of some images made unknown: -1, or a row of NaN.
 
@@ -49,12 +60,11 @@ def hide(condition: Tensor, probability: float, noise: Noise, labelled: float = 
         condition: labels or attributes.
         probability: chance that those of an image are hidden this time.
         noise: of the step.
-        labelled: share of the images that are ever told of, always the same ones: those of the others are never shown.
+        labelled: share of the images that are ever told of, see `told`: those of the others are never shown.
     """
     hidden = noise.uniform("label dropout", ()) < probability
     if labelled < 1.0:
-        always = Noise(torch.zeros_like(noise.key), noise.index)
-        hidden = hidden | (always.uniform("labelled", ()) >= labelled)
+        hidden = hidden | ~told(noise.index, labelled)
     if condition.is_floating_point():
         return condition.masked_fill(hidden[:, None], float("nan"))
     return condition.masked_fill(hidden, UNKNOWN)

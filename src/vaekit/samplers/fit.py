@@ -17,6 +17,7 @@ from vaekit.data.splits import load_splits
 from vaekit.errors import InputError
 from vaekit.evaluation.evaluate import prepared
 from vaekit.models.table import Model
+from vaekit.networks.conditioning import told
 from vaekit.noise import Noise, seed_key
 from vaekit.samplers.fitted import FittedSampler, SamplerSettings, fit, save_sampler
 from vaekit.samplers.table import SAMPLERS
@@ -40,7 +41,7 @@ def fit_sampler(
 
     A code is a sample of q(z | x), as Dai and Wipf 2019 have it, or the code itself where that is deterministic: the
     decoder learned from samples, and means would leave out the width of every posterior. For a model that reads labels a
-    density is fitted to the codes of each.
+    density is fitted to the codes of each, of the images whose labels training was told (see ``--labelled``).
 
     Args:
         path: the run folder, or its model file.
@@ -79,7 +80,7 @@ def fit_sampler(
     splits = load_splits(data, data_folder(data_dir))
     if splits.info != info:
         raise InputError(f"data {info.name!r} changed since the model was trained; restore them or train anew")
-    train, val = splits.train.spread(limit), splits.val
+    train, val = _known(model, splits.train).spread(limit), splits.val
     codes, labels = codes_of(model, data, train.to(device), seed, "train", progress)
     if val is None:
         apart = torch.arange(len(codes), device=codes.device) % 10 == 9
@@ -99,6 +100,14 @@ def fit_sampler(
         "log_density_nats": _mean(fitted, held_out, held_labels),
         "prior_log_density_nats": _under_prior(model, held_out, held_labels),
     }
+
+
+def _known(model: Model, images: Images) -> Images:
+    """The training images, for a model that reads labels those whose labels it was told."""
+    labelled = getattr(model, "labelled", 1.0)
+    if labelled == 1.0:
+        return images
+    return images.select(told(torch.arange(len(images)), labelled).nonzero()[:, 0])
 
 
 def _check(model: Model, config: Any) -> None:
