@@ -128,6 +128,13 @@ def test_the_command_writes_runs_a_table_and_a_picture(folder: Path, capsys: Cap
     )
 
 
+def test_illnesses_of_members_trained_together_are_told(folder: Path, capsys: Capture) -> None:
+    words = TINY.replace("--epochs 1", "--epochs 4")
+    told = good(capsys, "sweep", "out", *words.split(), "--beta", "1,1000").err.splitlines()
+    (line,) = [line for line in told if "beta-1000: doctor: illness" in line]
+    assert "The latents carry almost nothing" in line
+
+
 def test_words_that_are_wrong_are_refused_in_a_sentence(folder: Path, capsys: Capture) -> None:
     for words, sentence in {
         "": "the folder to write into comes first; write vaekit sweep OUT, and settings as --name value",

@@ -18,6 +18,8 @@ from vaekit.data.batches import Data
 from vaekit.data.download import data_folder
 from vaekit.data.images import Splits
 from vaekit.data.splits import load_splits
+from vaekit.doctor.findings import in_a_line
+from vaekit.doctor.history import symptoms
 from vaekit.doctor.watch import Attendant
 from vaekit.errors import DivergedError, InputError, StoppedError
 from vaekit.evaluation.evaluate import evaluate
@@ -294,7 +296,7 @@ def _stacked(group: Sequence[Job], processes: Processes, observer: Observer | No
             if not may_stack(trainers[0]):
                 break
         if len(trainers) == len(group) and Stack(trainers).agrees():
-            yield StackedTrainer(trainers, lambda trainer, failure: _ended(trainer, failure, lines))
+            yield StackedTrainer(trainers, lambda trainer, failure: _ended(trainer, failure, lines, observer is None))
             return
     yield None
 
@@ -311,10 +313,15 @@ def _on_device(splits: Splits, resolved: Resolved) -> Splits:
     return replace(splits, train=resident.images, val=val) if isinstance(resident, Resident) else splits
 
 
-def _ended(trainer: Trainer, failure: DivergedError | None, lines: Together) -> None:
+def _ended(trainer: Trainer, failure: DivergedError | None, lines: Together, attended: bool) -> None:
+    """A member's training has ended; where one looks on, its illnesses are told."""
     lines.left(diverged=failure is not None)
     if failure is None:
         keep(trainer)
+        found = symptoms(trainer.run.metrics(), trainer.run.config, finished=True) if attended else []
+        for finding in found:
+            if finding.severity == "illness":
+                _tell(f"{trainer.run.path.name}: {in_a_line(finding)}")
     else:
         trainer.run.note_failure(str(failure))
         _tell(f"{trainer.run.path.name} diverged: {failure}")
