@@ -218,6 +218,21 @@ def test_every_option_of_a_model_changes_it(model: VAEConfig, flag: Any) -> None
     assert tried
 
 
+@each_model
+def test_a_rate_that_the_encoder_moves_is_one_that_is_promised(name: str) -> None:
+    model, images = build(MODELS[name], cases.SHAPES[0]), images_of(MODELS[name], cases.SHAPES[0], 4)
+    noise = Noise.from_seed(0, 4)
+    drawn = model.draw(Data().batch(images, torch.arange(4), noise), (), noise)
+    if drawn.rate is None:
+        assert "moved_rate" not in model.provides
+        return
+    weights = list(model.encoder.parameters())
+    total = drawn.rate.sum() + 0.0 * sum(weight.sum() for weight in model.parameters())
+    gradients = torch.autograd.grad(total, weights)
+    moves = any(gradient.abs().max() > 0 for gradient in gradients)
+    assert moves == ("moved_rate" in model.provides)
+
+
 def test_every_entry_below_a_model_changes_it() -> None:
     seen: list[Any] = []
     for name, model in MODELS.items():

@@ -40,7 +40,8 @@ class HamiltonianVAE(VAEModel):
         self.flow = flow
 
     def _provided(self) -> frozenset[str]:
-        return frozenset({"vectors", "rate", "log_w"})  # z_K has no density of its own, and hangs on the decoder too
+        # z_K has no density of its own, and hangs on the decoder too
+        return frozenset({"vectors", "rate", "moved_rate", "log_w"})
 
     def _flow_of(self, start: DiagonalGaussian, images: Tensor, code: Tensor | None) -> Flow:
         """The flow of images (batch, channels, height, width) from their q(z_0 | x); here it is the same for all."""

@@ -44,7 +44,7 @@ class HierarchicalModel(ConditionedModel):
     """
 
     low_precision = True
-    provides = frozenset({"rate", "log_w", "rate_by_dimension"})
+    provides = frozenset({"rate", "moved_rate", "log_w", "rate_by_dimension"})
 
     def __init__(self, encoder: Ascent, decoder: Descent, likelihood: nn.Module, conditioning: nn.Module | None):
         super().__init__()

@@ -23,6 +23,7 @@ MODELS = Table("model", "vaekit.models")
 # What a model may provide to an objective: the name, and the words for it in messages and tables.
 PROVIDES = {
     "rate": "a rate, and so a bound on log p(x)",
+    "moved_rate": "a rate that the encoder can move (that of codes moves their prior alone)",
     "log_w": "importance weights",
     "diagonal": "a diagonal Gaussian posterior",
     "rate_by_dimension": "a rate for each latent (Gaussian posterior and prior, both with independent latents)",

@@ -64,7 +64,7 @@ class VAEModel(ConditionedModel):
         diagonal = {"diagonal"} if getattr(self.posterior, "diagonal", False) else set()
         by_dimension = {"rate_by_dimension"} if diagonal and getattr(self.prior, "diagonal", False) else set()
         path = {"path"} if getattr(self.posterior, "rescored", True) else set()
-        return frozenset({*always, "rate", "log_w", *diagonal, *by_dimension, *path})
+        return frozenset({*always, "rate", "moved_rate", "log_w", *diagonal, *by_dimension, *path})
 
     def inference_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *self.posterior.parameters()]

@@ -24,6 +24,7 @@ class Capacity(SinglePlayer):
     capacity: float = leaf(25.0, "rate in nats that C grows to", ge=0, le=1e6)
     capacity_epochs: float = leaf(10.0, "epochs over which C grows from 0", gt=0, le=1e6)
     scope = "batch"
+    needs = frozenset({"moved_rate"})
 
     def factors(self, epochs: float) -> dict[str, float]:
         return {"capacity": min(1.0, epochs / self.capacity_epochs)}
