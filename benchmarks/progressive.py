@@ -37,7 +37,7 @@ from vaekit.training.reporting import Silent
 from vaekit.training.train import seeded_model
 from vaekit.training.trainer import Trainer
 
-NETWORK = {"dense": 256, "latent_dim": 64, "likelihood": "optimal-gaussian"}
+NETWORK = {"dense": 256, "latent_dim": 64, "likelihood": "optimal-gaussian", "initialization": "glorot"}
 ARMS = ("direct", "progressive")
 TIMED = 15  # steps of each phase, after four that are not timed
 SHOWN = 8

@@ -157,9 +157,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         Config(
             data=Data(data="faces", sizing=Sizing(image_size=64)),
             model=VAEConfig(
-                latent_dim=128,
-                network=Conv(channels=(32, 64, 128, 256), dense=512, initialization="he"),
-                likelihood=OptimalGaussian(),
+                latent_dim=128, network=Conv(channels=(32, 64, 128, 256), dense=512), likelihood=OptimalGaussian()
             ),
             training=Training(epochs=30, batch_size=_SMALL, learning_rate=1e-3),
         ),
