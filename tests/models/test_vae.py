@@ -308,7 +308,7 @@ def test_only_a_diagonal_gaussian_posterior_provides_what_needs_one() -> None:
     encoder, prior, decoder, likelihood = parts
     plain = VAEModel(encoder, nn.Linear(4, 4), prior, decoder, likelihood)
     diagonal = VAEModel(encoder, DiagonalGaussianHead(4, 2), prior, decoder, likelihood)
-    assert plain.provides == {"rate", "log_w", "vectors", "inference", "path"}
+    assert plain.provides == {"rate", "moved_rate", "log_w", "vectors", "inference", "path"}
     assert diagonal.provides == {*plain.provides, "diagonal"}
 
 
