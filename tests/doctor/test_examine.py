@@ -18,7 +18,7 @@ from vaekit.data.splits import load_splits
 from vaekit.doctor.evidence import Codes, measure
 from vaekit.doctor.examine import examine
 from vaekit.doctor.findings import Examination, Finding, span
-from vaekit.doctor.rules import unused_latents
+from vaekit.doctor.latents import unused_latents
 from vaekit.errors import RunError
 from vaekit.runs import Run
 from vaekit.storage import load_model
