@@ -221,14 +221,14 @@ def hands(fresh: bool) -> Iterator[Line]:
 
 
 def deep(fresh: bool) -> Iterator[Line]:
-    """The newest records of benchmarks/hierarchical.py, progressive.py and guidance.py."""
+    """The newest records of benchmarks/hierarchical.py and guidance.py, and all of progressive.py, whose settings differ."""
     for file in _newest("hierarchical"):
         nll = {row["row"]: row["nll_nats"] for row in json.loads(file.read_text())["rows"]}
         for name in ("two", "three", "five"):
             if name in nll:
                 gain = min(nll["conv"], nll["one"]) - nll[name]
                 yield Line(f"{name} levels below one at equal time, NLL", gain, 0.0, "nats", True, file.name)
-    for file in _newest("progressive"):
+    for file in _records("progressive"):
         found = {row["arm"]: row["test_elbo_nats"] for row in json.loads(file.read_text())["results"]}
         gain = found["progressive"] - found["direct"]
         yield Line("progressive over direct at 128 pixels, test ELBO", gain, 0.0, "nats", True, file.name)
@@ -241,11 +241,16 @@ def deep(fresh: bool) -> Iterator[Line]:
 
 
 def _newest(name: str) -> list[Path]:
-    """The newest record of that name, in a list; an empty one, and a word, where there is none."""
+    """The newest record of that name, in a list; an empty one where there is none."""
+    return _records(name)[-1:]
+
+
+def _records(name: str) -> list[Path]:
+    """All records of that name, the newest last; where there is none, a word says so."""
     found = sorted((ROOT / "benchmarks" / "results").glob(f"{name}-*.json"))
     if not found:
         print(f"       (no record of benchmarks/{name}.py yet)")
-    return found[-1:]
+    return found
 
 
 PARTS: dict[str, Callable[[bool], Iterator[Line]]] = {

@@ -168,7 +168,7 @@ def sizes_of_features(layers: nn.Module, features: Tensor) -> list[float]:
 
 @pytest.mark.parametrize("activation", ["relu", "silu", "tanh"])
 def test_first_weights_keep_the_size_of_features_at_any_depth(activation: Any) -> None:
-    """Glorot's shrink them sixtyfold over four transposed convolutions, so that latents hardly move an image."""
+    """Glorot's shrink them some seventyfold over four transposed convolutions, so that latents hardly move an image."""
     torch.manual_seed(0)
     channels, shape = (48, 48, 48, 48), (3, 64, 64)
     moved = {}
