@@ -21,7 +21,7 @@ from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses, SinglePl
 from vaekit.runs import Run
 from vaekit.storage import read_tensors
 from vaekit.sweeps import sweep as module
-from vaekit.sweeps.stacked import StackedTrainer
+from vaekit.sweeps.joint import JointTrainer
 from vaekit.training.reporting import Silent
 
 SMALL: dict[str, Any] = {
@@ -46,13 +46,13 @@ def sweep(path: Path, grid: Mapping[str, Any], **more: Any) -> dict[str, Any]:
 def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many members each stack began with."""
     found: list[int] = []
-    fit = StackedTrainer.fit
+    fit = JointTrainer.fit
 
-    def counted(self: StackedTrainer) -> None:
+    def counted(self: JointTrainer) -> None:
         found.append(len(self.active))
         fit(self)
 
-    monkeypatch.setattr(StackedTrainer, "fit", counted)
+    monkeypatch.setattr(JointTrainer, "fit", counted)
     return found
 
 

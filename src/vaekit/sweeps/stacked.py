@@ -8,10 +8,8 @@ and Adam moves each row apart, with its own learning rate and its own bound on t
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,12 +18,10 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.conv import _ConvNd
 
 from vaekit.data.images import Images
-from vaekit.errors import DivergedError, StoppedError
+from vaekit.sweeps.joint import may_join, quietly
 from vaekit.training.engine import runner
-from vaekit.training.feed import Resident
 from vaekit.training.optimization import Optimizers
 from vaekit.training.step import TrainingStep
-from vaekit.training.stopping import asked_to_stop
 from vaekit.training.sums import Sums
 from vaekit.training.trainer import Trainer
 
@@ -86,6 +82,18 @@ class Stack:
         self.sums.hand_out([trainer.sums for trainer in trainers])
         self.run_step = runner(self._body, first.device)
 
+    @staticmethod
+    def may(trainer: Trainer) -> bool:
+        """Whether a training may take its steps stacked with others of its kind.
+
+        Convolutions are faster one model after the other; images that are streamed come for one order alone; a model that
+        grows changes its shapes on the way.
+        """
+        convolves = any(isinstance(module, _ConvNd) for module in trainer.module.modules())
+        resolved = trainer.run.resolved
+        alone = convolves or trainer.growth is not None or resolved.precision != "float32"
+        return not alone and may_join(trainer)
+
     def _draw(
         self, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
@@ -123,6 +131,10 @@ class Stack:
         if self.trainers[0].sums.total is None:  # the first step makes them
             self.sums.hand_out([trainer.sums for trainer in self.trainers])
 
+    def beside(self, trainer: Trainer) -> AbstractContextManager[Any]:
+        """Where all that is one training's own is done: nowhere in particular."""
+        return nullcontext()
+
     def agrees(self) -> bool:
         """Whether the next step comes out as each training's own would: losses, gradients, logged means and buffers.
 
@@ -142,7 +154,7 @@ class Stack:
             own.append([*losses.values(), *logged.values(), *tallies.values(), *self._state(row)])
         self._restore(before)
         try:
-            with _quietly():
+            with quietly():
                 found = self._draw(index, torch.tensor(keys, device=device), now, numbers)
         except (RuntimeError, ValueError, TypeError, NotImplementedError):
             return False  # torch.func says so of operators without a rule for batches, and of branches on values
@@ -175,81 +187,6 @@ def _as_rows(values: Sequence[Tensor]) -> Tensor:
     return stacked
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without torch.func's advice on operators that it batches one by one: those of a step work on single numbers."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-        yield
-
-
 def _near(a: Tensor, b: Tensor) -> bool:
     a, b = a.detach().double(), b.detach().double()
     return a.shape == b.shape and bool((a - b).norm() <= _CLOSE * a.norm() + _SMALL)
-
-
-def may_stack(trainer: Trainer) -> bool:
-    """Whether a training may take its steps together with others of its kind.
-
-    Convolutions are faster one model after the other; images that are streamed come for one order alone; a model that grows
-    changes its shapes on the way.
-    """
-    convolves = any(isinstance(module, _ConvNd) for module in trainer.module.modules())
-    resolved = trainer.run.resolved
-    alone = convolves or trainer.growth is not None or resolved.precision != "float32" or trainer.settings.tensorboard
-    return not alone and isinstance(trainer.feed, Resident) and trainer.processes.count == 1
-
-
-class StackedTrainer:
-    """Trains several runs to their ends, each step together. One that ends early, or diverges, leaves the others at it.
-
-    Args:
-        trainers: as for `Stack`.
-        ended: is told of each that reached its end, or of why it diverged, at once.
-    """
-
-    def __init__(self, trainers: Sequence[Trainer], ended: Callable[[Trainer, DivergedError | None], None]):
-        self.ended = ended
-        self.active = [trainer for trainer in trainers if not trainer.progress.finished]
-        for trainer in trainers:
-            if trainer.progress.finished:
-                ended(trainer, None)
-
-    def fit(self) -> None:
-        """Train all.
-
-        Raises:
-            StoppedError: when the process was asked to stop, with checkpoints of that very step.
-        """
-        with asked_to_stop() as stop, _quietly():
-            while self.active:
-                stack = Stack(self.active)
-                for trainer in self.active:
-                    trainer.module.train()
-                while self.active == stack.trainers:
-                    self._train_step(stack)
-                    if stop.is_set() and self.active:
-                        self._each(Trainer.pause)
-                        raise StoppedError(f"stopped at step {stack.trainers[0].progress.step}")
-
-    def _train_step(self, stack: Stack) -> None:
-        """One step, whose time is shared out among the members, and what falls due after it."""
-        started = time.perf_counter()
-        stack.step()
-        share = (time.perf_counter() - started) / len(self.active)
-        self._each(lambda trainer: trainer.stepped(share))
-
-    def _each(self, act: Callable[[Trainer], None]) -> None:
-        """Do something with each; those that ended or diverged by it leave."""
-        left = []
-        for trainer in self.active:
-            failure = None
-            try:
-                act(trainer)
-            except DivergedError as problem:
-                failure = problem
-            if failure is not None or trainer.progress.finished:
-                self.ended(trainer, failure)
-            else:
-                left.append(trainer)
-        self.active = left

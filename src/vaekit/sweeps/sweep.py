@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ from vaekit.records import to_json
 from vaekit.runs import Resolved, Run, check_new, hold, write_atomically
 from vaekit.storage import read_tensors
 from vaekit.sweeps.grid import Grid, Member, members, shared
+from vaekit.sweeps.joint import Joint, JointTrainer
 from vaekit.sweeps.reporting import Together
 from vaekit.sweeps.results import FINISHED, measured_on, member_record
-from vaekit.sweeps.stacked import Stack, StackedTrainer, may_stack
+from vaekit.sweeps.stacked import Stack
+from vaekit.sweeps.streams import SIDE_BY_SIDE, Streams
 from vaekit.training.engine import prepare
 from vaekit.training.processes import Processes
 from vaekit.training.reporting import EpochLines, Observer, Several
@@ -246,19 +248,32 @@ def grouped(jobs: Sequence[Job]) -> list[tuple[list[Job], bool]]:
 
 
 def _train(group: Sequence[Job], several: bool, observer: Observer | None) -> None:
-    """Train members to their ends: stacked where they are of several and that may be, else in turn."""
+    """Train members to their ends: at once where they are of several and that may be, else in turn."""
     processes = Processes(prepare(group[0].resolved))
-    with _stacked(group, processes, observer) if several else nullcontext() as together:
-        if together is not None:
-            together.fit()
-            return
-    for job in group:
+    if several and _jointly(group, Stack, processes, observer):
+        return
+    if several and _side_by_side(group, processes, observer):
+        return
+    for job in filter(lambda job: job.open, group):
         run = job.run()
         told = observer or _Named(job.member.name, Several(EpochLines(), Attendant(run)))
         try:
             fit(run, job.splits, processes, told)
         except DivergedError as failure:
             _tell(f"{job.member.name} diverged: {failure}")
+
+
+def _side_by_side(group: Sequence[Job], processes: Processes, observer: Observer | None) -> bool:
+    """Train members on streams of their own; False where some are left to be trained in turn."""
+    try:
+        parts = (group[first : first + SIDE_BY_SIDE] for first in range(0, len(group), SIDE_BY_SIDE))
+        return all(_jointly(part, Streams, processes, observer) for part in parts)
+    except torch.OutOfMemoryError:
+        count = min(SIDE_BY_SIDE, len(group))
+        _tell(f"{count} members at once do not fit into the GPU's memory; the rest is trained one after the other")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
 
 
 class _Named:
@@ -281,9 +296,8 @@ class _Named:
         self.observer.epoch(*told)
 
 
-@contextmanager
-def _stacked(group: Sequence[Job], processes: Processes, observer: Observer | None) -> Iterator[StackedTrainer | None]:
-    """What trains a group together, holding its runs; None for one that must run in turn."""
+def _jointly(group: Sequence[Job], join: type[Joint], processes: Processes, observer: Observer | None) -> bool:
+    """Train a group in one loop, holding its runs; False, and nothing was done, for one that cannot be trained so."""
     lines = Together(len(group))
     splits = _on_device(group[0].splits, group[0].resolved)
     with ExitStack() as held:
@@ -293,12 +307,14 @@ def _stacked(group: Sequence[Job], processes: Processes, observer: Observer | No
             held.enter_context(run.locked())
             run.clean()
             trainers.append(trainer_of(run, splits, processes, observer or lines))
-            if not may_stack(trainers[0]):
-                break
-        if len(trainers) == len(group) and Stack(trainers).agrees():
-            yield StackedTrainer(trainers, lambda trainer, failure: _ended(trainer, failure, lines, observer is None))
-            return
-    yield None
+            if not join.may(trainers[0]):
+                return False
+        if not join(trainers).agrees():
+            return False
+        JointTrainer(
+            trainers, join, lambda trainer, failure: _ended(trainer, failure, lines, attended=observer is None)
+        ).fit()
+    return True
 
 
 def _on_device(splits: Splits, resolved: Resolved) -> Splits:
@@ -313,7 +329,7 @@ def _on_device(splits: Splits, resolved: Resolved) -> Splits:
     return replace(splits, train=resident.images, val=val) if isinstance(resident, Resident) else splits
 
 
-def _ended(trainer: Trainer, failure: DivergedError | None, lines: Together, attended: bool) -> None:
+def _ended(trainer: Trainer, failure: DivergedError | None, lines: Together, *, attended: bool) -> None:
     """A member's training has ended; where one looks on, its illnesses are told."""
     lines.left(diverged=failure is not None)
     if failure is None:

@@ -89,7 +89,9 @@ class CapturedStep:
     """Records `body` as one CUDA graph and replays it: small models are bound by launches, and a graph has one.
 
     The first steps run eagerly on a side stream, as capturing asks for; they are real steps of the training. Everything
-    that differs between steps sits in tensors that are filled in before each replay, with no wait for the device.
+    that differs between steps sits in tensors that are filled in before each replay, with no wait for the device. The side
+    stream is this step's own, and so is the capture on it: graphs captured on one stream share the working memory of their
+    matrix products, and must neither run at once nor outlive one another (pytorch issue 193402).
     """
 
     def __init__(self, body: Callable[..., None], device: torch.device):
@@ -118,7 +120,7 @@ class CapturedStep:
             return
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, stream=self.stream):
                 self.body(*self.inputs)
         self.graph.replay()
 

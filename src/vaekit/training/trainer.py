@@ -157,13 +157,17 @@ class Trainer:
 
     def _train_step(self) -> None:
         """One step, and what falls due after it."""
-        step = self.progress.step
         started = time.perf_counter()
+        self.take_step()
+        self.stepped(time.perf_counter() - started)
+
+    def take_step(self) -> None:
+        """The next step alone; `stepped` is to be told of it."""
+        step = self.progress.step
         self.feed.load(step)
         if self.growth and self.growth.begin(step):
             self._begin_phase(step, self.growth)
         self.run_step(*self.arguments(step))
-        self.stepped(time.perf_counter() - started)
 
     @property
     def growing(self) -> bool:
