@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaekit.config import leaf
-from vaekit.networks.convolution import Conv2d, ConvTranspose2d, relu_
+from vaekit.networks.convolution import Conv2d, ConvTranspose2d
 from vaekit.networks.layers import (
     ACTIVATION_HELP,
     ACTIVATIONS,
@@ -23,6 +23,7 @@ from vaekit.networks.layers import (
     join,
 )
 from vaekit.networks.normalization import NORMALIZATION_HELP, Normalization, normalized
+from vaekit.networks.relu import relu_
 from vaekit.networks.table import NETWORKS, Levels, Shape
 
 _KERNEL, _STRIDE, _PADDING = 3, 2, 1

@@ -18,18 +18,18 @@ gradients of taps that touch no pixel as it found the memory. Such layers, which
 Everything is computed by fixed sequences of deterministic operators: the same inputs give the same bits.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["Conv2d", "ConvTranspose2d", "relu_", "twice_differentiable"]
+from vaekit.networks.eager import plain
+from vaekit.networks.relu import is_masked, is_rectified, masked, masked_, rectified, rectify_, relu_
+
+__all__ = ["Conv2d", "ConvTranspose2d"]
 
 Pair = Sequence[int]  # a height and a width
 
@@ -42,19 +42,6 @@ _INPUTS_PER_OUTPUT = 10
 _NARROW = 8
 _CHANNELS = 32
 _NUMBERS = 2**16  # below, the 0.1 ms that Python takes for a layer is more than the gain
-
-
-_again: ContextVar[bool] = ContextVar("again", default=False)
-
-
-@contextmanager
-def twice_differentiable() -> Iterator[None]:
-    """Within it, layers compute as torch's own, so that a gradient through them can be differentiated again."""
-    token = _again.set(True)
-    try:
-        yield
-    finally:
-        _again.reset(token)
 
 
 class Conv2d(nn.Conv2d):
@@ -75,11 +62,11 @@ class Conv2d(nn.Conv2d):
             return output.relu_() if self.relu else output
         dtype = _fast_dtype(self, input)
         if dtype is not None and _worthwhile(self, input, dtype):
-            return _Convolution.apply(
+            return _convolution(
                 input, self.weight, self.bias, dtype, self.stride, self.padding, (0, 0), False, self.relu
             )
         output = super().forward(input)
-        return output.relu_() if self.relu else output
+        return relu_(output) if self.relu else output
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (", relu=True" if self.relu else "")
@@ -104,14 +91,14 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         dtype = _fast_dtype(self, input) if output_size is None else None
         if dtype is None:
             output = super().forward(input, output_size)
-            return output.relu_() if self.relu else output
+            return relu_(output) if self.relu else output
         weight, transposed = self.weight, True
         padding = _pair(self.padding)
         if _few_outputs(self):
             # With stride 1 it is the convolution by the mirrored kernel, which has the faster path.
             weight, transposed = weight.flip(2, 3).transpose(0, 1), False
             padding = _mirrored(_pair(self.kernel_size), padding)
-        return _Convolution.apply(
+        return _convolution(
             input, weight, self.bias, dtype, self.stride, padding, self.output_padding, transposed, self.relu
         )
 
@@ -128,7 +115,7 @@ def _fast_dtype(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> torch.dtype
     """The type to compute in, or None where only torch's own convolution will do."""
     if (
         x.device.type != "cpu"
-        or torch.compiler.is_compiling()  # first: a number of images that is exported as any must not be compared
+        or not plain()  # first: a number of images that is exported as any must not be compared
         or x.dim() != 4
         or x.numel() < _NUMBERS
         or x.shape[1] != layer.in_channels
@@ -139,11 +126,6 @@ def _fast_dtype(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> torch.dtype
         or type(x) not in (Tensor, nn.Parameter)  # fake tensors and other subclasses
         or type(layer.weight) not in (Tensor, nn.Parameter)
         or layer.weight.device != x.device
-        or _again.get()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack() > 0  # fake tensors, counters of operations, tracers
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
     ):
         return None
     fast = (torch.float32, torch.bfloat16)
@@ -188,6 +170,12 @@ def _mirrored(kernel: Pair, padding: Pair) -> Pair:
     return kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1]
 
 
+def _convolution(*arguments: Any) -> Tensor:
+    """The arguments are those of `_Convolution`."""
+    output = _Convolution.apply(*arguments)
+    return rectified(output) if arguments[-1] else output
+
+
 class _Convolution(torch.autograd.Function):
     """(Transposed) convolution, with ReLU if asked for, computed channels-last in one type."""
 
@@ -204,6 +192,7 @@ class _Convolution(torch.autograd.Function):
         transposed: bool,
         relu: bool,
     ) -> Tensor:
+        ctx.input_rectified = x.dtype == torch.bfloat16 and is_rectified(x)  # in fp32 it does not pay
         ctx.types = x.dtype, weight.dtype, None if bias is None else bias.dtype
         x, w = _channels_last(x.to(dtype)), weight.to(dtype)
         b = None if bias is None else bias.to(dtype)
@@ -221,7 +210,7 @@ class _Convolution(torch.autograd.Function):
         else:
             y = F.conv2d(x, w, b, stride, padding)
         if relu:
-            _relu_(y)
+            rectify_(y)
         ctx.stride, ctx.padding, ctx.transposed = stride, padding, transposed
         ctx.save_for_backward(x, w, y if relu else None)
         return y
@@ -233,15 +222,12 @@ class _Convolution(torch.autograd.Function):
         stride, padding = ctx.stride, ctx.padding
         x_type, w_type, b_type = ctx.types
         g = _channels_last(grad)
-        if y is not None:
-            g = _relu_grad(g, _channels_last(y))
+        if y is not None and not is_masked(grad):
+            g = masked(g, _channels_last(y))
         dx = dw = db = None
-        if ctx.needs_input_grad[0]:
-            if ctx.transposed:
-                dx = F.conv2d(g, w, None, stride, padding)
-            else:
-                dx = _onednn_grad(g, x, w, stride, padding, (True, False, False))
-            dx = dx.to(x_type)
+        # the gradient of x last: its zeros are set while it is in the caches
+        if ctx.needs_input_grad[2]:
+            db = _rows(g).sum(0).to(b_type)
         if ctx.needs_input_grad[1]:
             if ctx.transposed:
                 dw = _weight_grad(g, x, w, stride, padding)
@@ -251,8 +237,14 @@ class _Convolution(torch.autograd.Function):
             else:
                 dw = _weight_grad(x, g, w, stride, padding)
             dw = dw.to(w_type)
-        if ctx.needs_input_grad[2]:
-            db = _rows(g).sum(0).to(b_type)
+        if ctx.needs_input_grad[0]:
+            if ctx.transposed:
+                dx = F.conv2d(g, w, None, stride, padding)
+            else:
+                dx = _onednn_grad(g, x, w, stride, padding, (True, False, False))
+            dx = dx.to(x_type)
+            if ctx.input_rectified:
+                masked_(dx, x)
         return dx, dw, db, None, None, None, None, None, None
 
 
@@ -269,54 +261,6 @@ def _channels_last(x: Tensor) -> Tensor:
 def _rows(x: Tensor) -> Tensor:
     """The pixels of x (N, C, H, W), channels-last, as rows: (N*H*W, C)."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-
-
-def _relu_(y: Tensor) -> None:
-    """ReLU in place.
-
-    torch converts bf16 to fp32 and back for it. As integers, the same bits compare four times faster (0.06
-    for 0.26 ms at 32x28x28): up to -128 they are the negative numbers, and above the positive ones and NaN.
-    oneDNN's ReLU, fused with the convolution, would hide a NaN and gains no more.
-    """
-    if y.dtype == torch.bfloat16:
-        torch.threshold_(y.view(torch.int16), -128, 0)
-    else:
-        y.relu_()
-
-
-def _relu_grad(g: Tensor, y: Tensor) -> Tensor:
-    """g where y, the output of a ReLU, is positive, else 0; on integers as well (0.15 for 0.31 ms)."""
-    if y.dtype == torch.bfloat16 and g.dtype == torch.bfloat16:
-        g, y = g.view(torch.int16), y.view(torch.int16)
-        return torch.ops.aten.threshold_backward(g, y, 0).view(torch.bfloat16)
-    return torch.ops.aten.threshold_backward(g, y, 0)
-
-
-def relu_(x: Tensor) -> Tensor:
-    """ReLU of x, any shape, in place and with a gradient; in bf16 on a CPU by the integers behind the numbers."""
-    plain = type(x) is Tensor and not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() == 0
-    plain = plain and not _again.get()
-    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    if x.device.type == "cpu" and x.dtype == torch.bfloat16 and plain and not transformed:
-        return _InPlaceReLU.apply(x)
-    return x.relu_()
-
-
-class _InPlaceReLU(torch.autograd.Function):
-    """ReLU of a bf16 tensor."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        _relu_(x)
-        ctx.mark_dirty(x)
-        ctx.save_for_backward(x)
-        return x
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return _relu_grad(grad, y)
 
 
 def _by_taps(x: Tensor, w: Tensor, b: Tensor | None, padding: Pair) -> Tensor:
