@@ -19,12 +19,13 @@ SMALL = {"data": "digits", "train_limit": 300, "epochs": 2, "hidden": "32", "bat
 
 @pytest.fixture(scope="package")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs by what they show: a plain model of five latents, one of two with learned class vectors, one of codes, one of
-    several levels."""
+    """Runs by what they show: a plain model of five latents, one of two with learned class vectors, one that can be guided,
+    one of codes, one of several levels."""
     folder = tmp_path_factory.mktemp("explorer")
     kinds = {
         "plain": {"latent_dim": 5},
         "classes": {"latent_dim": 2, "conditioning": "embedding", "embedding_dim": 3},
+        "guided": {"latent_dim": 2, "conditioning": "onehot", "label_dropout": 0.3},
     }
     found = {
         name: vaekit.train(folder / name, "mlp", observer=Silent(), **SMALL, **given).path  # type: ignore[arg-type]

@@ -49,14 +49,16 @@ def test_each_tile_of_the_palette_is_an_image_of_one_code(opened: dict[str, Open
 @pytest.mark.parametrize(("name", "temperatures"), [("codes", [0.7]), ("levels", [1.0, 0.5, 0.0])])
 def test_the_server_draws_what_the_model_draws(opened: dict[str, Opened], name: str, temperatures: list[float]) -> None:
     scene = opened[name].scene
-    weights = np.eye(10, dtype="<f4")[4:5] if name == "codes" else np.zeros((1, 0), "<f4")
+    weights = np.eye(10, 11, dtype="<f4")[4:5] if name == "codes" else np.zeros((1, 0), "<f4")
+    weights[:, 10:] = guidance = 2.0 if name == "codes" else 1.0
     asked = f"/api/sample?seed=7&temperatures={','.join(map(str, temperatures))}"
     with TestClient(create_app(opened[name]), "http://127.0.0.1:8420") as client:
         answer = client.post(asked, content=weights.tobytes())
         assert answer.status_code == 200, answer.text
         found = np.frombuffer(answer.content, "<f4")
         given = torch.tensor([4]) if name == "codes" else None
-        expected = scene.model.sample_prior(1, given, Noise.from_seed(7, 1, "explorer sample"), temperatures)
+        with scene.model.guided(guidance):
+            expected = scene.model.sample_prior(1, given, Noise.from_seed(7, 1, "explorer sample"), temperatures)
         np.testing.assert_array_equal(found, expected[0].detach().numpy())
         assert client.post(asked, content=weights.tobytes()).content == answer.content
         other = client.post(asked.replace("seed=7", "seed=8"), content=weights.tobytes())

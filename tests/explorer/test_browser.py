@@ -192,6 +192,27 @@ def test_the_class_vectors_are_a_map_of_their_own(page: Any) -> None:
     assert 0.05 < weights.max() < 1.0
 
 
+def test_guidance_goes_on_from_the_image_of_no_class(browser: Any, opened: dict[str, Opened]) -> None:
+    scene = opened["guided"].scene
+    for address in serving(opened["guided"]):
+        for page in visit(browser, address):
+            image = settled(page)
+            page.click("[data-class='7']")
+            image = settled(page, image)
+            page.fill("#guidance", "4")
+            image = settled(page, image)
+            assert page.inner_text("#guidance-text") == "4.0"
+            code, weights = state(page)
+            with scene.model.guided(4.0):
+                expected = to_levels(scene.decoded(code, weights))[0, 0].numpy()
+            assert np.abs(image.astype(int) - expected).max() <= 1
+            page.wait_for_timeout(400)
+            link = page.evaluate("location.href")
+        for page in visit(browser, link):
+            assert np.array_equal(settled(page), image)
+            assert page.input_value("#guidance") == "4"
+
+
 def test_a_phone_and_a_dark_room(browser: Any, served: str) -> None:
     for page in visit(browser, served, color_scheme="dark", is_mobile=True, has_touch=True):
         page.set_viewport_size({"width": 390, "height": 800})

@@ -59,6 +59,37 @@ def test_decoded_levels_are_those_of_the_model(client: TestClient, opened: dict[
     assert found.std() > 10
 
 
+def guided_rows(guidance: list[float]) -> np.ndarray:
+    """One code and class under several guidances."""
+    row = np.concatenate([[0.5, -0.5], np.eye(10)[3]])
+    return np.array([[*row, strength] for strength in guidance], "<f4")
+
+
+def test_each_row_is_decoded_under_its_own_guidance(opened: dict[str, Opened]) -> None:
+    strengths = [1.0, 4.0, 0.0, 4.0]
+    with TestClient(create_app(opened["guided"]), "http://127.0.0.1:8420") as client:
+        assert client.get("/data/scene.json").json()["guided"] is True
+        answer = client.post("/api/decode", content=guided_rows(strengths).tobytes())
+    found = np.frombuffer(answer.content, np.uint8).reshape(4, 8, 8).astype(int)
+    scene = opened["guided"].scene
+    told = torch.from_numpy(guided_rows([1.0]))
+    for image, strength in zip(found, strengths, strict=True):
+        with scene.model.guided(strength):
+            expected = to_levels(scene.decoded(told[:, :2], told[:, 2:-1]))[0, 0]
+        assert np.abs(image - expected.numpy().astype(int)).max() <= 1
+    unknown = to_levels(scene.decoded(told[:, :2], torch.zeros(1, 10)))[0, 0].numpy().astype(int)
+    assert np.abs(found[2] - unknown).max() <= 1
+    assert np.abs(found[1] - found[0]).max() > 10
+
+
+@pytest.mark.parametrize("guidance", [-0.1, 100.5, float("nan"), float("inf")])
+def test_a_guidance_that_is_none_is_refused(opened: dict[str, Opened], guidance: float) -> None:
+    with TestClient(create_app(opened["guided"]), "http://127.0.0.1:8420") as client:
+        answer = client.post("/api/decode", content=guided_rows([guidance]).tobytes())
+    assert answer.status_code == 400
+    assert answer.json()["problem"].startswith("give ")
+
+
 def test_an_own_image_is_encoded_compared_and_placed(client: TestClient, opened: dict[str, Opened]) -> None:
     scene = opened["classes"].scene
     assert scene.images is not None

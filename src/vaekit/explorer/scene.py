@@ -80,11 +80,20 @@ class Scene:
         """The codes that images are made of, of a model with one codebook."""
         return book_of(self.model, self.codes.means)
 
+    @property
+    def guided(self) -> bool:
+        """Whether what is decoded or drawn can follow its condition more or less strongly; see `Model.guided`."""
+        model = self.model
+        return model.conditional and model.accepts_unknown and (model.code_is_told or self.fresh)
+
     @torch.no_grad()
-    def drawn(self, seed: int, temperatures: list[float], weights: Tensor | None) -> Tensor:
-        """A draw of the prior in the chart (1, latent), at a temperature for each level; see `decoded` for the weights."""
+    def drawn(
+        self, seed: int, temperatures: list[float], weights: Tensor | None, guidance: float | None = None
+    ) -> Tensor:
+        """A draw of the prior in the chart (1, latent), at a temperature for each level; see `decoded` for the others."""
         noise = Noise.from_seed(seed, 1, "explorer sample")
-        return self.model.geometry.chart(self.model.sample_prior(1, self._told(weights), noise, temperatures))
+        with self.model.guided(1.0 if guidance is None else guidance):
+            return self.model.geometry.chart(self.model.sample_prior(1, self._told(weights), noise, temperatures))
 
     @cached_property
     def draws(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -164,6 +173,7 @@ class Scene:
             "attribute_means": list(info.attribute_means),
             "attribute_scales": list(info.attribute_scales),
             "accepts_unknown": model.accepts_unknown,
+            "guided": self.guided,
             "class_map": self._class_map(),
             "order": self._movable.tolist(),
             "levels": model.levels,
@@ -268,15 +278,29 @@ class Scene:
             return torch.full((len(rows), count), torch.nan if self.model.num_classes is None else 1.0 / count)
         return torch.nn.functional.one_hot(torch.from_numpy(labels)[rows], count).float()
 
+    def asked(self, chart: Tensor, told: Tensor | None) -> Tensor:
+        """`decoded`, of a request's numbers beside the chart: the weights and, where it can be `guided`, the guidance."""
+        if told is None or not self.guided:
+            return self.decoded(chart, told)
+        return self.decoded(chart, told[:, :-1], told[:, -1])
+
     @torch.no_grad()
-    def decoded(self, chart: Tensor, weights: Tensor | None) -> Tensor:
+    def decoded(self, chart: Tensor, weights: Tensor | None, guidance: Tensor | None = None) -> Tensor:
         """Mean images (n, channels, height, width) in [0, 1] of places in the chart (n, latent).
 
         Args:
             chart: (n, latent).
             weights: (n, classes), shares of the classes' vectors, all 0 for no label; or attributes (n, k), NaN for one at
                 its mean; None for a model without condition.
+            guidance: (n,), how strongly each follows its condition; None: as trained.
         """
+        if guidance is not None:
+            images = chart.new_empty(len(chart), *self.trained.info.shape)
+            for strength in guidance.unique().tolist():
+                rows = guidance == strength
+                with self.model.guided(strength):
+                    images[rows] = self.decoded(chart[rows], None if weights is None else weights[rows])
+            return images
         latents = self.model.geometry.point(chart)
         likelihood = self.model.decode(latents, code=self.code(weights))
         return likelihood.mean.clamp(0.0, 1.0)

@@ -35,6 +35,7 @@ MOST_UPLOAD = 16 << 20  # bytes of a picture
 MOST_PIXELS = 32_000_000  # of a picture
 _MOST_DECODED = 2048  # images in one request
 _LARGEST = 1e4  # of a coordinate
+_STRONGEST = 100.0  # guidance
 _SECONDS = 20.0  # for a request's body to arrive
 _NEIGHBOURS = 8
 _POLICY = (
@@ -135,12 +136,19 @@ async def _body(request: Request, most: int) -> bytes:
     return bytes(received)
 
 
-def places(body: bytes, latents: int, conditions: int) -> tuple[Tensor, Tensor | None]:
-    """Coordinates (n, latent) and weights (n, conditions), or None, of a request: float32, little-endian, row by row.
+def places(body: bytes, latents: int, conditions: int, guided: bool) -> tuple[Tensor, Tensor | None]:
+    """Coordinates (n, latent) and what is told beside them, or None, of a request: float32, little-endian, row by row.
+
+    Args:
+        body: of the request.
+        latents: how many coordinates a row has.
+        conditions: how many weights of classes, or attributes, follow them.
+        guided: whether a guidance follows these.
 
     Raises:
         HTTPException: for anything else.
     """
+    conditions += guided
     width = latents + conditions
     if not body or len(body) % (4 * width):
         raise HTTPException(400, f"{len(body)} bytes are not rows of {width} float32 numbers")
@@ -149,6 +157,8 @@ def places(body: bytes, latents: int, conditions: int) -> tuple[Tensor, Tensor |
     given = chart if weights is None else torch.cat([chart, weights.nan_to_num()], 1)
     if len(rows) > _MOST_DECODED or not bool((given.abs() <= _LARGEST).all()):
         raise HTTPException(400, f"give up to {_MOST_DECODED} rows of numbers up to {_LARGEST:g}")
+    if guided and not bool(((rows[:, -1] >= 0) & (rows[:, -1] <= _STRONGEST)).all()):
+        raise HTTPException(400, f"give a guidance from 0 to {_STRONGEST:g}")
     return chart, weights
 
 
@@ -182,7 +192,7 @@ def create_app(opened: Opened, host: str = "127.0.0.1") -> FastAPI:
         opened: what to show; its scene may change while the server runs.
         host: the name that requests may call the server by, beside addresses and localhost.
     """
-    decoding = Decoding(lambda chart, weights: to_levels(opened.scene.decoded(chart, weights)))
+    decoding = Decoding(lambda chart, told: to_levels(opened.scene.asked(chart, told)))
     kept = page_files()
 
     @asynccontextmanager
@@ -239,9 +249,9 @@ def create_app(opened: Opened, host: str = "127.0.0.1") -> FastAPI:
     @app.post("/api/decode")
     async def decoded(request: Request) -> Response:
         description = opened.scene.description
-        latents, conditions = description["latent_dim"], description["conditions"]
-        body = await _body(request, 4 * _MOST_DECODED * (latents + conditions))
-        levels = await decoding(*places(body, latents, conditions))
+        latents, conditions, guided = (description[name] for name in ("latent_dim", "conditions", "guided"))
+        body = await _body(request, 4 * _MOST_DECODED * (latents + conditions + guided))
+        levels = await decoding(*places(body, latents, conditions, guided))
         return Response(
             levels.permute(0, 2, 3, 1).contiguous().numpy().tobytes(), media_type="application/octet-stream"
         )
@@ -252,12 +262,14 @@ def create_app(opened: Opened, host: str = "127.0.0.1") -> FastAPI:
         given = numbers(temperatures, scene.model.levels)
         if not 0 <= seed < 2**63:
             raise HTTPException(400, "give a seed from 0, below 2^63")
-        conditions = scene.description["conditions"]
-        body = await _body(request, 4 * conditions)
-        weights = places(body, 0, conditions)[1] if conditions else None
+        conditions, guided = scene.description["conditions"], scene.description["guided"]
+        body = await _body(request, 4 * (conditions + guided))
+        told = places(body, 0, conditions, guided)[1] if conditions else None
+        weights = told[:, :conditions] if told is not None else None
         if weights is not None and (len(weights) != 1 or not _known(scene, weights)):
             raise HTTPException(400, "give one class or row of attributes that the model knows")
-        found = await decoding.run(lambda: scene.drawn(seed, given, weights).float().numpy().tobytes())
+        guidance = float(told[0, -1]) if told is not None and guided else None
+        found = await decoding.run(lambda: scene.drawn(seed, given, weights, guidance).float().numpy().tobytes())
         assert isinstance(found, bytes)
         return Response(found, media_type="application/octet-stream")
 

@@ -76,7 +76,7 @@ class Site:
             content = graph(trained, part)
             files[f"data/{name}.onnx"] = content
             about[f"data/{name}.onnx"] = {"largest_difference": difference(trained, part, content)}
-        description = scene.description
+        description = {**scene.description, "guided": False}  # the decoder's graph has the images, not what guides them
         files["data/scene.json"] = to_json(description, indent=None).encode()
         files |= {f"data/{name}": make()[0] for name, make in scene.blobs.items()}
         page = page_files()

@@ -265,6 +265,15 @@ class App {
     return canvas;
   }
 
+  // how strongly images follow their condition; of a model whose decoder is not told one, the next draw does
+  setGuidance(strength) {
+    this.model.guidance = strength;
+    this.condition.show();
+    if (this.scene.told === false) return;
+    if (this.view.showManifold) { this.view.manifold = null; this.view.refreshManifold(); }
+    this.changed();
+  }
+
   newSeed() {
     this.seed = Math.floor(Math.random() * 2 ** 31);
   }
@@ -272,7 +281,7 @@ class App {
   // latents that the model draws itself, from the seed, at a temperature for each level
   async drawFresh(temperatures) {
     const { model } = this;
-    const code = await this.backend.sample(this.seed, temperatures, model.weights);
+    const code = await this.backend.sample(this.seed, temperatures, model.told);
     model.rest.fill(0);
     this.setCode(code, { from: "random" });
   }

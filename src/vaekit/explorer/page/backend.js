@@ -18,8 +18,8 @@ class Server {
   }
 
   // latents of a model that draws them itself; the same seed gives the same noise at any temperatures
-  async sample(seed, temperatures, weights) {
-    const answer = await asked(`api/sample?seed=${seed}&temperatures=${temperatures.join(",")}`, { method: "POST", body: weights });
+  async sample(seed, temperatures, told) {
+    const answer = await asked(`api/sample?seed=${seed}&temperatures=${temperatures.join(",")}`, { method: "POST", body: told });
     return new Float32Array(await answer.arrayBuffer());
   }
 

@@ -25,6 +25,7 @@ export class Condition {
         ? "The class that new codes are drawn for (Randomize); the decoder sees the codes alone."
         : "The class that the decoder is told; the code keeps the style."), choice);
       if (scene.class_map) card.append(this.classPad());
+      if (scene.guided) card.append(this.guidance());
       return;
     }
     card.replaceChildren(element("p", {}, scene.told === false ? "Attributes that new codes are drawn for (Randomize)." : "Attributes that the decoder is told."), ...scene.attributes.slice(0, 12).map((name, place) => {
@@ -35,6 +36,19 @@ export class Condition {
       });
       return element("div", { class: "row" }, element("label", {}, name), slider);
     }));
+    if (scene.guided) card.append(this.guidance());
+  }
+
+  // beyond 1, images go on in the direction that the condition moved them in
+  guidance() {
+    const { app } = this;
+    this.strength = element("input", {
+      type: "range", id: "guidance", min: 0, max: 8, step: 0.1, value: app.model.guidance, "aria-label": "guidance",
+      title: "how strongly images follow their condition: 0 not at all, 1 as trained",
+      oninput: () => app.setGuidance(Number(this.strength.value)),
+    });
+    this.strengthText = element("output", { id: "guidance-text" });
+    return element("div", { class: "row guidance" }, element("label", { for: "guidance" }, "guidance"), this.strength, this.strengthText);
   }
 
   // the learned vectors of classes as a map of its own: between two of them, a mixture
@@ -76,5 +90,8 @@ export class Condition {
     const select = byId("condition").querySelector("[data-classes]");
     if (select && chosen !== null) select.value = chosen;
     this.padMark?.(model.weights);
+    if (!this.strength) return;
+    this.strength.value = model.guidance;
+    this.strengthText.textContent = model.guidance.toFixed(1);
   }
 }

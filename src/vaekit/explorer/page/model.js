@@ -4,7 +4,8 @@ export class Model {
   constructor(scene, backend, data) {
     Object.assign(this, { scene, backend, ...data });
     this.latents = scene.latent_dim;
-    this.width = scene.latent_dim + scene.conditions;
+    this.width = scene.latent_dim + scene.conditions + Number(scene.guided);
+    this.guidance = 1; // how strongly images follow their condition
     this.code = new Float32Array(this.latents);
     this.weights = this.defaultWeights();
     this.rest = new Float32Array(this.latents); // what a chosen image has beside the plane of the map
@@ -48,7 +49,13 @@ export class Model {
     const row = new Float32Array(this.width);
     row.set(code);
     row.set(weights, this.latents);
+    if (this.scene.guided) row[this.width - 1] = this.guidance;
     return row;
+  }
+
+  // what a draw of latents is told: the condition, and the guidance where there is one
+  get told() {
+    return this.row(this.code).slice(this.latents);
   }
 
   async decode(rows) {

@@ -13,6 +13,7 @@ export function link(app) {
     t: Number(byId("temperature").value).toFixed(2), p: app.panels.indexOf(app.panel),
   };
   if (app.scene.conditions) said.c = packed(app.model.weights);
+  if (app.scene.guided) said.g = app.model.guidance.toFixed(1);
   if (app.view.showManifold) said.b = 1;
   if (app.view.showImages) said.i = 1;
   if (app.view.held) said.h = 1;
@@ -30,6 +31,8 @@ export async function open(app, asked) {
       return null;
     }
   };
+  const guidance = number("g");
+  if (guidance !== null && app.scene.guided) model.guidance = Math.min(8, Math.max(0, guidance));
   const temperature = number("t");
   if (temperature !== null) byId("temperature").value = temperature;
   byId("temperature-text").textContent = Number(byId("temperature").value).toFixed(2);
@@ -68,6 +71,7 @@ export function saveVector(app) {
   const { model, scene } = app;
   const plain = (values) => [...values].map((value) => (Number.isNaN(value) ? null : value));
   const said = { model: scene.name, code: plain(model.code), condition: scene.condition ? plain(model.weights) : null, classes: scene.classes, attributes: scene.attributes };
+  if (scene.guided) said.guidance = model.guidance;
   save(new Blob([JSON.stringify(said, null, 1)], { type: "application/json" }), "vector.json");
 }
 
