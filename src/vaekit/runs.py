@@ -69,6 +69,7 @@ class Resolved:
     precision: str
     threads: int
     processes: int
+    kernels: str = "torch"  # runs of before they could be chosen say nothing
 
 
 class Run:

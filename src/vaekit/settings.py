@@ -61,6 +61,11 @@ class Training:
     precision: Literal["auto", "float32", "bfloat16"] = leaf(
         "auto", "arithmetic of the networks: auto, float32 or bfloat16 (auto: bfloat16 where it is safe and faster)"
     )
+    kernels: Literal["auto", "torch", "native"] = leaf(
+        "auto",
+        "gradients of bfloat16 convolutions on a CPU: auto, torch or native, in C compiled on this machine (auto: native, "
+        "where it can be had)",
+    )
     device: Literal["auto", "cpu", "cuda"] = leaf("auto", "where to compute: auto, cpu or cuda")
     threads: int | None = leaf(None, "CPU threads (none: as many as there are cores)", ge=1, le=1024)
     start_from: str | None = leaf(

@@ -19,6 +19,7 @@ import torch
 
 from helpers_files import noise, numbered, saved, write_folder, write_tar, write_zip
 from helpers_run import environment
+from vaekit.cache import VARIABLE, cache_folder
 from vaekit.data.folders import load_folder, open_packed
 from vaekit.data.sizing import Opening, Sizing
 from vaekit.errors import InputError
@@ -28,7 +29,7 @@ from vaekit.files.archives import list_images
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(packed.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -330,7 +331,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv(packed.VARIABLE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "cache"))
     folder = write_folder(tmp_path / "f", numbered(3))
     with pytest.raises(InputError, match=r"^VAEKIT_CACHE '.*/file/cache': .*set it to a folder that can be written"):
         open_packed(folder, silent())
@@ -364,8 +365,8 @@ def test_black_and_white_is_noticed(tmp_path: Path, cache: Path) -> None:
 
 
 def test_the_cache_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(packed.VARIABLE, str(tmp_path / "mine"))
-    assert packed.cache_folder() == tmp_path / "mine"
-    monkeypatch.delenv(packed.VARIABLE)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv(VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
-    assert packed.cache_folder().name == "vaekit"
+    assert cache_folder().name == "vaekit"

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vaekit.cache import VARIABLE, cache_folder
 from vaekit.data.images import Images
 from vaekit.data.loaded import SOURCES, Loaded
 from vaekit.data.resizing import resized
 from vaekit.data.sizing import Opening
 from vaekit.errors import InputError
-from vaekit.files.packed import VARIABLE, cache_folder
 
 SIDE = 64
 SHAPES = ("square", "ellipse", "heart")

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vaekit.cache import cache_folder
 from vaekit.data.images import Images
 from vaekit.data.loaded import Loaded
 from vaekit.data.sizing import Opening, Sizing
@@ -17,7 +18,7 @@ from vaekit.errors import InputError
 from vaekit.files.archives import list_images
 from vaekit.files.decode import Header, Rule, UnreadableError, decode, decode_pair, header, quiet
 from vaekit.files.listing import Contents, Entry, Listing, digest, natural
-from vaekit.files.packed import Packed, cache_folder, open_or_pack
+from vaekit.files.packed import Packed, open_or_pack
 from vaekit.files.packing import VERSION, Job, left_out
 
 _LARGEST_OWN, _SIDE = 128, 64  # sides up to which images keep their size, and to which others are brought

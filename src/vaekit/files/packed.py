@@ -25,21 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaekit.cache import VARIABLE, cache_folder
 from vaekit.errors import InputError
 from vaekit.files.packing import FILES, VERSION, Job, held, pack_into, stamp, sweep, sync, write
 
-VARIABLE = "VAEKIT_CACHE"
 IN_MEMORY = 64 << 20  # bytes of pixels below which a set is read, not mapped
-
-
-def cache_folder() -> Path:
-    """The variable ``VAEKIT_CACHE``, else the user's cache folder for vaekit."""
-    given = os.environ.get(VARIABLE)
-    if given:
-        return Path(given).expanduser()
-    import pooch  # imported late: it takes a while
-
-    return Path(pooch.os_cache("vaekit"))
 
 
 @dataclass(frozen=True)

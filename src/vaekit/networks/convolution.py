@@ -11,6 +11,7 @@ a matrix product but whose other parts do not. Times below: 2 Zen 4 cores, bf16,
 - Weight gradients on narrow images (rows of 8 pixels or fewer) are faster as one product: 3.5 ms for 6.2 ms
   for 256->256 channels at 4x4, batch 64. In fp32, on wider rows, for fewer than 32 channels and with
   stride 1, they are not.
+- Where there are kernels for it (`vaekit.native`), weight gradients and layers of few outputs take half of that again.
 
 And one part is wrong: of a bf16 convolution whose images are one pixel high or wide, oneDNN (torch 2.13) leaves the
 gradients of taps that touch no pixel as it found the memory. Such layers, which cost nothing, are computed in fp32.
@@ -26,8 +27,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from vaekit.native import kernels as native
 from vaekit.networks.eager import plain
-from vaekit.networks.relu import is_masked, is_rectified, masked, masked_, rectified, rectify_, relu_
+from vaekit.networks.relu import is_masked, is_rectified, mark_masked, masked, masked_, rectified, rectify_, relu_
 
 __all__ = ["Conv2d", "ConvTranspose2d"]
 
@@ -139,7 +141,7 @@ def _fast_dtype(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> torch.dtype
 
 def _worthwhile(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> bool:
     """Whether a convolution has a part that is faster here. A transposed one always has: its bias."""
-    if _few_outputs(layer):
+    if _few_outputs(layer) or (dtype == torch.bfloat16 and native.has_weight_gradient(layer.weight.shape)):
         return True
     (h, w), (kh, kw), (sh, sw), (ph, pw) = x.shape[2:], layer.kernel_size, layer.stride, _pair(layer.padding)
     height, width = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
@@ -203,7 +205,10 @@ class _Convolution(torch.autograd.Function):
             and w.shape[1] >= _MANY_INPUTS
             and min(_mirrored(w.shape[2:], padding)) >= 0
         )
-        if transposed:
+        y = native.few_forward(x, w, bias, padding) if ctx.few else None
+        if y is not None:
+            pass
+        elif transposed:
             y = F.conv_transpose2d(x, w, b, stride, padding, output_padding)
         elif ctx.few and w.shape[0] <= min(_FEW_OUTPUTS_FORWARD, w.shape[1] // _INPUTS_PER_OUTPUT):
             y = _by_taps(x, w, b, padding)
@@ -228,6 +233,14 @@ class _Convolution(torch.autograd.Function):
         # the gradient of x last: its zeros are set while it is in the caches
         if ctx.needs_input_grad[2]:
             db = _rows(g).sum(0).to(b_type)
+        if ctx.few:
+            of_x, of_weight = ctx.needs_input_grad[:2]
+            both = native.few_backward(x, g, w, padding, of_x, of_weight, masked=ctx.input_rectified)
+            if both is not None:
+                dx, dw = (None if each is None else each.to(kind) for each, kind in zip(both, ctx.types, strict=False))
+                if dx is not None and ctx.input_rectified:
+                    mark_masked(dx)
+                return dx, dw, db, None, None, None, None, None, None
         if ctx.needs_input_grad[1]:
             if ctx.transposed:
                 dw = _weight_grad(g, x, w, stride, padding)
@@ -285,6 +298,8 @@ def _by_taps(x: Tensor, w: Tensor, b: Tensor | None, padding: Pair) -> Tensor:
 def _weight_grad(big: Tensor, small: Tensor, w: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """Gradient of w (D, C, K, L), by which a convolution leads from big (N, C, ...) to small (N, D, ...)."""
     n, d, height, width = small.shape
+    if (found := native.weight_gradient(big, small, w.shape[2:], stride, padding)) is not None:
+        return found
     if not _narrow(width, w.shape, stride, big.dtype):
         return _onednn_grad(small, big, w, stride, padding, (False, True, False))
     _, c, k, m = w.shape

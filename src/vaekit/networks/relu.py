@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from vaekit.networks.eager import plain
 
-__all__ = ["is_masked", "is_rectified", "masked", "masked_", "rectified", "rectify_", "relu_"]
+__all__ = ["is_masked", "is_rectified", "mark_masked", "masked", "masked_", "rectified", "rectify_", "relu_"]
 
 _NUMBERS = 2**17  # below, the 0.05 ms that Python takes is more than the gain
 
@@ -74,6 +74,11 @@ def is_rectified(x: Tensor) -> bool:
 def masked_(grad: Tensor, y: Tensor) -> Tensor:
     """grad, set to 0 in place where y, the output of a ReLU, is; both of one type. `is_masked` of it from now on."""
     _threshold_backward(grad, y, grad)
+    return mark_masked(grad)
+
+
+def mark_masked(grad: Tensor) -> Tensor:
+    """grad, whose zeros were set by the layer that made it. `is_masked` of it from now on."""
     grad.masked_at = grad._version  # type: ignore[attr-defined]
     return grad
 

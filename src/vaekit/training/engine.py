@@ -11,6 +11,7 @@ from torch import Tensor
 from vaekit.errors import InputError
 from vaekit.memory import keep_pages
 from vaekit.models.table import Model
+from vaekit.native import library as native
 from vaekit.runs import Resolved
 from vaekit.settings import Training
 
@@ -33,7 +34,22 @@ def resolve(training: Training, model: Model) -> Resolved:
         precision = "bfloat16" if model.low_precision and _fast_bfloat16(device) else "float32"
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine
     threads = training.threads or max(1, usable_cores() // beside)
-    return Resolved(device, precision, threads, int(os.environ.get("WORLD_SIZE", "1")))
+    kernels = _kernels(training.kernels, device == "cpu" and precision == "bfloat16")
+    return Resolved(device, precision, threads, int(os.environ.get("WORLD_SIZE", "1")), kernels)
+
+
+def _kernels(asked: str, serve: bool) -> str:
+    """What computes the parts of a convolution for which there are kernels of this package's own."""
+    if asked == "torch" or (asked == "auto" and not serve):
+        return "torch"
+    if not serve:
+        raise InputError("--kernels native: they compute in bfloat16 on a CPU; add --precision bfloat16 or choose auto")
+    if asked == "native":
+        try:
+            native.load()
+        except native.UnavailableError as error:
+            raise InputError(f"--kernels native: {error}; choose auto") from None
+    return "native" if native.available() else "torch"
 
 
 def usable_cores() -> int:
@@ -53,6 +69,7 @@ def prepare(resolved: Resolved) -> torch.device:
     """Set this process up as the run was resolved; returns its device."""
     torch.set_num_threads(resolved.threads)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    native.use(resolved.kernels == "native" and native.available())
     if resolved.device == "cuda":
         if not torch.cuda.is_available():
             raise InputError("the run was begun on a GPU and this machine has none; resume it where there is one")

@@ -1,0 +1,356 @@
+/* Convolutions of bf16 images in channels-last memory, for CPUs with AVX512-BF16: see kernels.py beside this file.
+ *
+ * Images are (image, row, column, channel); numbers of channels that are read in vectors are multiples of 32. Every sum is
+ * made in float32 and in an order that follows from the sizes and the number of parts alone, so the same inputs give the
+ * same bits. The work of a call is cut into parts, which the threads of the OpenMP runtime that torch has loaded take one
+ * after another.
+ */
+
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef struct {
+    const uint16_t *big, *small; /* (n, H, W, C) and (n, h, w, D) */
+    const uint16_t *weight;      /* (D, kh, kw, C) */
+    const float *bias;           /* (D), or null */
+    uint16_t *result;            /* of the forward pass or of the gradient of `big`, or null */
+    float *gradient;             /* (D, kh, kw, C), of `weight`, or null */
+    char *scratch;               /* scratch_bytes for each part, set to zero where a function says so */
+    int n, H, W, C, h, w, D, kh, kw, sh, sw, ph, pw;
+    int masked; /* whether the gradient of `big` is 0 where `big` is not positive */
+    int parts;
+    int64_t scratch_bytes;
+} Convolution;
+
+typedef void (*Body)(const Convolution *, int part);
+typedef struct {
+    const Convolution *what;
+    Body body;
+    int next;
+} Job;
+
+/* GOMP_parallel of the runtime that torch has loaded. */
+typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
+
+static void work(void *data) {
+    Job *job = data;
+    for (;;) {
+        int part = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
+        if (part >= job->what->parts) return;
+        job->body(job->what, part);
+    }
+}
+
+static void run(Parallel parallel, Body body, const Convolution *what) {
+    Job job = {what, body, 0};
+    if (what->parts > 1)
+        parallel(work, &job, (unsigned)what->parts, 0);
+    else
+        work(&job);
+}
+
+static int first_image(const Convolution *v, int part) { return (int)((int64_t)v->n * part / v->parts); }
+
+static __m512bh pairs(const void *from) { return (__m512bh)_mm512_loadu_si512(from); }
+
+static __m512bh pair_of(const void *from) {
+    int32_t both;
+    __builtin_memcpy(&both, from, 4);
+    return (__m512bh)_mm512_set1_epi32(both);
+}
+
+/* Pairs (a[c], b[c]) of every channel c, in the order of `channel_at`; null stands for zeros. */
+static void interleave(const uint16_t *a, const uint16_t *b, uint32_t *to, int channels) {
+    const __m512i zero = _mm512_setzero_si512();
+    for (int c = 0; c < channels; c += 32) {
+        __m512i x = a ? _mm512_loadu_si512(a + c) : zero, y = b ? _mm512_loadu_si512(b + c) : zero;
+        _mm512_storeu_si512(to + c, _mm512_unpacklo_epi16(x, y));
+        _mm512_storeu_si512(to + c + 16, _mm512_unpackhi_epi16(x, y));
+    }
+}
+
+/* The channel whose pair `interleave` puts at a position: within 32, vectors of 16 hold four of every eight channels. */
+static int channel_at(int position) {
+    int within = position % 32, high = within / 16, place = within % 16;
+    return position - within + place / 4 * 8 + high * 4 + place % 4;
+}
+
+/* 32 sums in the order of `interleave`, stored in that of the channels. */
+static void store_in_order(float *to, __m512 low, __m512 high) {
+    const __m512i front = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    const __m512i back = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+    _mm512_storeu_ps(to, _mm512_permutex2var_ps(low, front, high));
+    _mm512_storeu_ps(to + 16, _mm512_permutex2var_ps(low, back, high));
+}
+
+/* ---- Gradient of the weight of a convolution from `big` to `small`, any stride: C and D multiples of 32. ----
+ *
+ * gradient[d, k, m, c] = sum over images and places (i, j) of small[i, j, d] * big[i * sh + k - ph, j * sw + m - pw, c].
+ * Neighbours (j, j + 1) are multiplied as pairs, by which AVX512-BF16 adds two products at once. For each tap, sums of 8 d
+ * by 32 c stay in registers over an image, or over several small ones.
+ */
+
+enum { ROWS = 8, PAIRS = 112 };
+
+/* How many images are multiplied at once, so that sums are worth loading. */
+static int images_at_once(const Convolution *v) {
+    int pairs_in_image = v->h * ((v->w + 1) / 2);
+    return pairs_in_image < PAIRS ? (PAIRS + pairs_in_image - 1) / pairs_in_image : 1;
+}
+
+/* Pairs (h, P, D) of an image of `small`. */
+static void pack_small(const Convolution *v, const uint16_t *x, uint32_t *to) {
+    for (int i = 0; i < v->h; i++)
+        for (int j = 0; j < v->w; j += 2, to += v->D) {
+            const uint16_t *left = x + ((int64_t)i * v->w + j) * v->D;
+            interleave(left, j + 1 < v->w ? left + v->D : 0, to, v->D);
+        }
+}
+
+/* Pairs (kw, H, P, C) of an image of `big`, as tap m meets them. */
+static void pack_big(const Convolution *v, const uint16_t *x, uint32_t *to) {
+    for (int m = 0; m < v->kw; m++)
+        for (int r = 0; r < v->H; r++)
+            for (int j = 0; j < v->w; j += 2, to += v->C) {
+                const uint16_t *row = x + (int64_t)r * v->W * v->C;
+                int left = v->sw * j + m - v->pw, right = left + v->sw;
+                interleave(left >= 0 && left < v->W ? row + (int64_t)left * v->C : 0,
+                           j + 1 < v->w && right >= 0 && right < v->W ? row + (int64_t)right * v->C : 0, to, v->C);
+            }
+}
+
+static void weight_part(const Convolution *v, int part) {
+    int C = v->C, D = v->D, h = v->h, P = (v->w + 1) / 2, group = images_at_once(v);
+    int64_t count = (int64_t)v->kh * v->kw * C * D, one_small = (int64_t)h * P * D, one_big = (int64_t)v->kw * v->H * P * C;
+    float *sums = (float *)(v->scratch + part * v->scratch_bytes);
+    uint32_t *small = (uint32_t *)(sums + count), *big = small + group * one_small;
+    __builtin_memset(sums, 0, count * sizeof(float));
+    int last_image = first_image(v, part + 1);
+    for (int image = first_image(v, part); image < last_image; image += group) {
+        int many = last_image - image < group ? last_image - image : group;
+        for (int a = 0; a < many; a++) {
+            pack_small(v, v->small + (int64_t)(image + a) * h * v->w * D, small + a * one_small);
+            pack_big(v, v->big + (int64_t)(image + a) * v->H * v->W * C, big + a * one_big);
+        }
+        float *sum = sums;
+        for (int k = 0; k < v->kh; k++) {
+            int begin = 0, end = h; /* the rows i whose row i * sh + k - ph exists */
+            while (begin < h && v->sh * begin + k - v->ph < 0) begin++;
+            while (end > begin && v->sh * (end - 1) + k - v->ph >= v->H) end--;
+            for (int m = 0; m < v->kw; m++)
+                for (int c = 0; c < C; c += 32)
+                    for (int d = 0; d < D; d += ROWS, sum += 32 * ROWS) {
+                        __m512 low[ROWS], high[ROWS];
+#pragma GCC unroll 8
+                        for (int t = 0; t < ROWS; t++) {
+                            low[t] = _mm512_loadu_ps(sum + 32 * t);
+                            high[t] = _mm512_loadu_ps(sum + 32 * t + 16);
+                        }
+                        for (int a = 0; a < many; a++)
+                            for (int i = begin; i < end; i++) {
+                                int64_t row = (int64_t)m * v->H + v->sh * i + k - v->ph;
+                                const uint32_t *there = big + a * one_big + row * P * C + c;
+                                const uint32_t *here = small + a * one_small + (int64_t)i * P * D + d;
+                                for (int p = 0; p < P; p++, there += C, here += D) {
+                                    __m512bh front = pairs(there), back = pairs(there + 16);
+#pragma GCC unroll 8
+                                    for (int t = 0; t < ROWS; t++) {
+                                        __m512bh one = pair_of(here + t);
+                                        low[t] = _mm512_dpbf16_ps(low[t], front, one);
+                                        high[t] = _mm512_dpbf16_ps(high[t], back, one);
+                                    }
+                                }
+                            }
+#pragma GCC unroll 8
+                        for (int t = 0; t < ROWS; t++) {
+                            _mm512_storeu_ps(sum + 32 * t, low[t]);
+                            _mm512_storeu_ps(sum + 32 * t + 16, high[t]);
+                        }
+                    }
+        }
+    }
+}
+
+/* The sums of all parts, in their order: blocks of 32 c lie in the order (tap, c / 32, d). */
+static void weight_total(const Convolution *v, int part) {
+    int64_t blocks = (int64_t)v->kh * v->kw * v->C / 32 * v->D;
+    for (int64_t block = blocks * part / v->parts; block < blocks * (part + 1) / v->parts; block++) {
+        __m512 low = _mm512_setzero_ps(), high = low;
+        for (int other = 0; other < v->parts; other++) {
+            const float *from = (float *)(v->scratch + other * v->scratch_bytes) + block * 32;
+            low = _mm512_add_ps(low, _mm512_loadu_ps(from));
+            high = _mm512_add_ps(high, _mm512_loadu_ps(from + 16));
+        }
+        int64_t rest = block / v->D, d = channel_at((int)(block % v->D));
+        int64_t c = rest % (v->C / 32) * 32, tap = rest / (v->C / 32);
+        store_in_order(v->gradient + (d * v->kh * v->kw + tap) * v->C + c, low, high);
+    }
+}
+
+int64_t weight_scratch(const Convolution *v) {
+    int64_t pairs_in_row = (v->w + 1) / 2, count = (int64_t)v->kh * v->kw * v->C * v->D;
+    int64_t one_image = v->h * pairs_in_row * v->D + v->kw * v->H * pairs_in_row * v->C;
+    return 4 * (count + images_at_once(v) * one_image);
+}
+
+void weight_gradient(const Convolution *v, Parallel parallel) {
+    run(parallel, weight_part, v);
+    run(parallel, weight_total, v);
+}
+
+/* ---- Convolutions from `big` to few channels D of `small`, with stride 1: C a multiple of 32. ---- */
+
+/* Sum of the 16 numbers of each of four vectors. */
+static __m128 sums_of(__m512 a, __m512 b, __m512 c, __m512 d) {
+    __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    __m512 all = _mm512_add_ps((__m512)_mm512_unpacklo_pd((__m512d)ab, (__m512d)cd),
+                               (__m512)_mm512_unpackhi_pd((__m512d)ab, (__m512d)cd));
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+static uint16_t rounded(float value) {
+    return (uint16_t)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set1_ps(value)), 0);
+}
+
+/* Scratch, zero at first: an image with its padding, and places for what four neighbours read beyond the last. */
+static void few_forward_part(const Convolution *v, int part) {
+    int C = v->C, wide = v->W + 2 * v->pw;
+    uint16_t *padded = (uint16_t *)(v->scratch + part * v->scratch_bytes);
+    for (int image = first_image(v, part); image < first_image(v, part + 1); image++) {
+        const uint16_t *x = v->big + (int64_t)image * v->H * v->W * C;
+        uint16_t *y = v->result + (int64_t)image * v->h * v->w * v->D;
+        for (int r = 0; r < v->H; r++)
+            __builtin_memcpy(padded + ((int64_t)(r + v->ph) * wide + v->pw) * C, x + (int64_t)r * v->W * C, 2 * v->W * C);
+        for (int i = 0; i < v->h; i++)
+            for (int j = 0; j < v->w; j += 4)
+                for (int d = 0; d < v->D; d++) {
+                    __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+                    const uint16_t *tap = v->weight + (int64_t)d * v->kh * v->kw * C;
+                    for (int k = 0; k < v->kh; k++)
+                        for (int m = 0; m < v->kw; m++) {
+                            const uint16_t *there = padded + ((int64_t)(i + k) * wide + j + m) * C;
+                            for (int c = 0; c < C; c += 32, tap += 32) {
+                                __m512bh with = pairs(tap);
+#pragma GCC unroll 4
+                                for (int t = 0; t < 4; t++)
+                                    sum[t] = _mm512_dpbf16_ps(sum[t], pairs(there + t * C + c), with);
+                            }
+                        }
+                    float four[4];
+                    _mm_storeu_ps(four, sums_of(sum[0], sum[1], sum[2], sum[3]));
+                    for (int t = 0; t < 4 && j + t < v->w; t++)
+                        y[((int64_t)i * v->w + j + t) * v->D + d] = rounded(four[t] + (v->bias ? v->bias[d] : 0.0f));
+                }
+    }
+}
+
+int64_t few_forward_scratch(const Convolution *v) {
+    return 2 * ((int64_t)(v->H + 2 * v->ph) * (v->W + 2 * v->pw) + 4) * v->C;
+}
+
+void few_forward(const Convolution *v, Parallel parallel) { run(parallel, few_forward_part, v); }
+
+/* Both gradients in one pass: big is read once for its zeros and once for the weight.
+ *
+ * Scratch of a part, zero at first: gradient of the weight (D, kh, kw, C) in the order of `interleave`; weights as pairs of
+ * the taps (m + 1, m), (D, kh, (kw + 1) / 2, C); the gradient of `small` as D planes with kh - 1 rows and kw columns around.
+ */
+static void few_backward_part(const Convolution *v, int part) {
+    int H = v->H, W = v->W, C = v->C, D = v->D, kh = v->kh, kw = v->kw, Q = (kw + 1) / 2;
+    int high = v->h + 2 * kh, wide = v->w + 2 * kw + 2;
+    float *sums = (float *)(v->scratch + part * v->scratch_bytes);
+    uint16_t *taps = (uint16_t *)(sums + (int64_t)D * kh * kw * C);
+    uint16_t *planes = taps + 2 * (int64_t)D * kh * Q * C;
+    for (int row = 0; row < D * kh; row++)
+        for (int m = 0; m < kw; m++)
+            for (int c = 0; c < C; c++)
+                taps[2 * (((int64_t)row * Q + m / 2) * C + c) + 1 - m % 2] = v->weight[((int64_t)row * kw + m) * C + c];
+    for (int image = first_image(v, part); image < first_image(v, part + 1); image++) {
+        const uint16_t *x = v->big + (int64_t)image * H * W * C, *g = v->small + (int64_t)image * v->h * v->w * D;
+        for (int d = 0; d < D; d++)
+            for (int i = 0; i < v->h; i++)
+                for (int j = 0; j < v->w; j++)
+                    planes[((int64_t)d * high + i + kh) * wide + j + kw] = g[((int64_t)i * v->w + j) * D + d];
+        for (int r = 0; r < H; r++) {
+            const uint16_t *row = x + (int64_t)r * W * C;
+            /* here[d, k] + q - m: the gradient of the place that reads pixel (r, q) through tap (k, m) */
+            const uint16_t *here = planes + (int64_t)(r + v->ph + kh) * wide + v->pw + kw;
+            if (v->result) {
+                uint16_t *to = v->result + ((int64_t)image * H + r) * W * C;
+                for (int q = 0; q < W; q++)
+                    for (int c = 0; c < C; c += 32) {
+                        __m512 front = _mm512_setzero_ps(), back = front;
+                        const uint16_t *tap = taps + 2 * c;
+                        for (int d = 0; d < D; d++)
+                            for (int k = 0; k < kh; k++)
+                                for (int m = 0; m < kw; m += 2, tap += 2 * C) {
+                                    __m512bh both = pair_of(here + ((int64_t)d * high - k) * wide + q - m - 1);
+                                    front = _mm512_dpbf16_ps(front, pairs(tap), both);
+                                    back = _mm512_dpbf16_ps(back, pairs(tap + 32), both);
+                                }
+                        __m512i found = (__m512i)_mm512_cvtne2ps_pbh(back, front);
+                        __mmask32 kept = 0xffffffff;
+                        if (v->masked)
+                            kept = _mm512_cmpgt_epi16_mask(_mm512_loadu_si512(row + (int64_t)q * C + c),
+                                                           _mm512_setzero_si512());
+                        _mm512_storeu_si512(to + (int64_t)q * C + c, _mm512_maskz_mov_epi16(kept, found));
+                    }
+            }
+            if (!v->gradient) continue;
+            for (int c = 0; c < C; c += 32)
+                for (int d = 0; d < D; d++)
+                    for (int k = 0; k < kh; k++)
+                        for (int m = 0; m < kw; m += 4) {
+                            int many = kw - m < 4 ? kw - m : 4;
+                            float *sum = sums + (((int64_t)d * kh + k) * kw + m) * C + c;
+                            const uint16_t *with = here + ((int64_t)d * high - k) * wide - m;
+                            __m512 low[4], top[4];
+                            for (int t = 0; t < 4; t++) low[t] = top[t] = _mm512_setzero_ps();
+                            for (int q = 0; q < W; q += 2) {
+                                const uint16_t *left = row + (int64_t)q * C + c;
+                                __m512i a = _mm512_loadu_si512(left), b = _mm512_setzero_si512();
+                                if (q + 1 < W) b = _mm512_loadu_si512(left + C);
+                                __m512bh front = (__m512bh)_mm512_unpacklo_epi16(a, b);
+                                __m512bh back = (__m512bh)_mm512_unpackhi_epi16(a, b);
+#pragma GCC unroll 4
+                                for (int t = 0; t < 4; t++) {
+                                    __m512bh both = pair_of(with + q - t);
+                                    low[t] = _mm512_dpbf16_ps(low[t], front, both);
+                                    top[t] = _mm512_dpbf16_ps(top[t], back, both);
+                                }
+                            }
+                            for (int t = 0; t < many; t++) {
+                                float *one = sum + (int64_t)t * C;
+                                _mm512_storeu_ps(one, _mm512_add_ps(_mm512_loadu_ps(one), low[t]));
+                                _mm512_storeu_ps(one + 16, _mm512_add_ps(_mm512_loadu_ps(one + 16), top[t]));
+                            }
+                        }
+        }
+    }
+}
+
+static void few_total(const Convolution *v) {
+    int64_t count = (int64_t)v->D * v->kh * v->kw * v->C;
+    for (int64_t at = 0; at < count; at += 32) {
+        __m512 low = _mm512_setzero_ps(), high = low;
+        for (int other = 0; other < v->parts; other++) {
+            const float *from = (float *)(v->scratch + other * v->scratch_bytes) + at;
+            low = _mm512_add_ps(low, _mm512_loadu_ps(from));
+            high = _mm512_add_ps(high, _mm512_loadu_ps(from + 16));
+        }
+        store_in_order(v->gradient + at, low, high);
+    }
+}
+
+int64_t few_backward_scratch(const Convolution *v) {
+    int64_t taps = (int64_t)v->D * v->kh * v->C;
+    int64_t planes = (int64_t)v->D * (v->h + 2 * v->kh) * (v->w + 2 * v->kw + 2);
+    return (4 * taps * v->kw + 4 * taps * ((v->kw + 1) / 2) + 2 * planes + 63) / 64 * 64;
+}
+
+void few_backward(const Convolution *v, Parallel parallel) {
+    run(parallel, few_backward_part, v);
+    if (v->gradient) few_total(v);
+}

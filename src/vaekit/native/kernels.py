@@ -1,0 +1,131 @@
+"""Parts of bf16 convolutions in channels-last memory, by the kernels.
+
+A convolution leads from `big` (N, C, H, W) to `small` (N, D, h, w) by a weight (D, C, K, L). Times, on 2 Zen 4 cores and of
+batches of 128, beside those of oneDNN or of products, as `vaekit.networks.convolution` has them otherwise:
+
+- The gradient of the weight: 2.6 for 4.9 ms (32 channels at 28x28 and 64 at 14x14), 1.6 for 2.8 ms (64 and 64, at 14x14 and
+  7x7), 0.7 for 1.3 ms (32 and 64, the same). It is float32 to the end, where oneDNN's is rounded to bf16.
+- Few output channels with stride 1, 32 to 1 at 28x28: 0.5 for 1.1 ms forward, 0.8 for 1.2 ms both gradients.
+
+Every function returns None where the kernels do not serve; results are the same bits for the same number of threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vaekit.native import library
+
+__all__ = ["few_backward", "few_forward", "has_weight_gradient", "weight_gradient"]
+
+_LANES = 32  # bf16 numbers that are read at once
+_MANY = 2**20  # numbers of a weight above which their sums leave the caches between images
+
+Pair = Sequence[int]
+
+
+class _Convolution(ctypes.Structure):
+    """As in kernels.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("big", "small", "weight", "bias", "result", "gradient", "scratch")),
+        *((name, ctypes.c_int) for name in ("n", "H", "W", "C", "h", "w", "D", "kh", "kw", "sh", "sw", "ph", "pw")),
+        ("masked", ctypes.c_int),
+        ("parts", ctypes.c_int),
+        ("scratch_bytes", ctypes.c_int64),
+    )
+
+
+def has_weight_gradient(weight: torch.Size) -> bool:
+    """Whether `weight_gradient` serves for a weight (D, C, K, L) or (C, D, K, L), and is faster."""
+    return library.in_use() is not None and not (weight[0] % _LANES or weight[1] % _LANES) and weight.numel() <= _MANY
+
+
+def weight_gradient(big: Tensor, small: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor | None:
+    """Gradient (D, C, K, L), float32 and channels-last, of a convolution's weight.
+
+    Args:
+        big: what the convolution reads, or for a transposed one its gradient; bf16, channels-last.
+        small: the gradient of what it makes, or what a transposed one reads.
+    """
+    kernels = library.in_use()
+    shape = torch.Size((small.shape[1], big.shape[1], *kernel))
+    if kernels is None or not has_weight_gradient(shape) or not _fits(big, small):
+        return None
+    gradient = torch.empty((shape[0], *kernel, shape[1]))
+    what = _described(big.shape, small.shape, kernel, stride, padding)
+    what.big, what.small, what.gradient = big.data_ptr(), small.data_ptr(), gradient.data_ptr()
+    _call(kernels, "weight_gradient", "weight_scratch", what, clear=False)
+    return gradient.permute(0, 3, 1, 2)
+
+
+def few_forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair) -> Tensor | None:
+    """Convolution with stride 1 of x by a weight of few output channels, bf16 and channels-last; bias float32."""
+    kernels = library.in_use()
+    if kernels is None or x.shape[1] % _LANES or not _fits(x):
+        return None
+    n, _, height, width = x.shape
+    kernel = weight.shape[2:]
+    height, width = height + 2 * padding[0] - kernel[0] + 1, width + 2 * padding[1] - kernel[1] + 1
+    if height < 1 or width < 1:
+        return None
+    y = torch.empty((n, height, width, weight.shape[0]), dtype=torch.bfloat16).permute(0, 3, 1, 2)
+    taps = weight.permute(0, 2, 3, 1).contiguous()
+    numbers = None if bias is None else bias.float().contiguous()
+    what = _described(x.shape, y.shape, kernel, (1, 1), padding)
+    what.big, what.weight, what.result = x.data_ptr(), taps.data_ptr(), y.data_ptr()
+    what.bias = None if numbers is None else numbers.data_ptr()
+    _call(kernels, "few_forward", "few_forward_scratch", what, clear=True)
+    return y
+
+
+def few_backward(
+    x: Tensor, gradient: Tensor, weight: Tensor, padding: Pair, of_x: bool, of_weight: bool, masked: bool
+) -> tuple[Tensor | None, Tensor | None] | None:
+    """Gradients of `few_forward`'s x (bf16) and weight (float32), each if asked for, in one pass.
+
+    Args:
+        gradient: of what the convolution made; bf16, channels-last.
+        masked: set the gradient of x to 0 where x is not positive, for an x that a ReLU made.
+    """
+    kernels = library.in_use()
+    if kernels is None or x.shape[1] % _LANES or not _fits(x, gradient):
+        return None
+    kernel = weight.shape[2:]
+    what = _described(x.shape, gradient.shape, kernel, (1, 1), padding)
+    taps = weight.permute(0, 2, 3, 1).contiguous()
+    dx = torch.empty_like(x) if of_x else None
+    dw = torch.empty(taps.shape) if of_weight else None
+    what.big, what.small, what.weight, what.masked = x.data_ptr(), gradient.data_ptr(), taps.data_ptr(), masked
+    what.result = None if dx is None else dx.data_ptr()
+    what.gradient = None if dw is None else dw.data_ptr()
+    _call(kernels, "few_backward", "few_backward_scratch", what, clear=True)
+    return dx, None if dw is None else dw.permute(0, 3, 1, 2)
+
+
+def _fits(*images: Tensor) -> bool:
+    """Whether images lie in memory as the kernels read them."""
+    return all(x.dtype == torch.bfloat16 and x.numel() > 0 and x.permute(0, 2, 3, 1).is_contiguous() for x in images)
+
+
+def _described(big: Pair, small: Pair, kernel: Pair, stride: Pair, padding: Pair) -> _Convolution:
+    n, channels, height, width = big
+    _, outputs, out_height, out_width = small
+    what = _Convolution(n=n, H=height, W=width, C=channels, h=out_height, w=out_width, D=outputs)
+    (what.kh, what.kw), (what.sh, what.sw), (what.ph, what.pw) = kernel, stride, padding
+    what.parts = min(torch.get_num_threads(), n)
+    return what
+
+
+def _call(kernels: ctypes.CDLL, name: str, sized: str, what: _Convolution, clear: bool) -> None:
+    """Call a kernel with scratch memory for each part."""
+    reference = ctypes.byref(what)
+    size = (getattr(kernels, sized)(reference) + 63) // 64 * 64
+    make = torch.zeros if clear else torch.empty
+    scratch = make(what.parts * size + 64, dtype=torch.uint8)
+    what.scratch, what.scratch_bytes = (scratch.data_ptr() + 63) // 64 * 64, size
+    getattr(kernels, name)(reference, library.parallel())

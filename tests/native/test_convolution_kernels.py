@@ -1,0 +1,185 @@
+"""The kernels give the sums that they promise, computed exactly from the same bf16 numbers, and the same bits every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vaekit.native import kernels, library
+from vaekit.networks.convolution import Conv2d, ConvTranspose2d
+
+pytestmark = pytest.mark.skipif(not library.available(), reason="no compiler, or a processor without AVX512-BF16")
+
+# (images, C of the larger image, D of the smaller one, height, width of the larger, kernel, stride, padding)
+WEIGHTS = [
+    (5, 32, 64, 28, 28, (3, 3), (2, 2), (1, 1)),
+    (7, 64, 32, 14, 14, (3, 3), (2, 2), (1, 1)),
+    (9, 64, 96, 7, 7, (3, 3), (2, 2), (1, 1)),
+    (20, 32, 32, 4, 4, (3, 3), (2, 2), (1, 1)),  # several images at once, and some left over
+    (3, 32, 32, 9, 13, (3, 5), (1, 2), (0, 2)),
+    (2, 32, 32, 11, 10, (4, 4), (2, 3), (1, 0)),  # a last row and columns that no window covers
+    (4, 32, 64, 5, 1, (1, 1), (1, 1), (0, 0)),
+    (2, 96, 32, 6, 6, (3, 3), (1, 1), (2, 2)),
+]
+# (images, C, D, height, width, kernel, padding), stride 1
+FEW = [
+    (3, 32, 1, 28, 28, (3, 3), (1, 1)),
+    (3, 32, 3, 9, 13, (3, 3), (1, 1)),
+    (5, 64, 4, 7, 5, (3, 3), (0, 0)),
+    (2, 32, 2, 9, 8, (4, 4), (2, 2)),
+    (3, 96, 2, 5, 6, (2, 3), (0, 1)),
+    (1, 32, 1, 5, 5, (1, 1), (0, 0)),
+    (3, 32, 1, 6, 7, (5, 6), (2, 4)),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_use() -> Iterator[None]:
+    library.use(True)
+    yield
+    library.use(False)
+    torch.set_num_threads(1)
+
+
+def images(*shape: int) -> Tensor:
+    """bf16 in channels-last memory."""
+    n, c, h, w = shape
+    return torch.randn(n, h, w, c).bfloat16().permute(0, 3, 1, 2)
+
+
+def gradient_case(case: tuple) -> tuple[Tensor, Tensor, Tensor]:
+    """The larger image, the smaller one, and the exact gradient of the weight between them."""
+    n, c, d, height, width, kernel, stride, padding = case
+    torch.manual_seed(0)
+    big = images(n, c, height, width)
+    weight = torch.zeros(d, c, *kernel, dtype=torch.float64, requires_grad=True)
+    made = F.conv2d(big.double(), weight, None, stride, padding)
+    small = images(*made.shape)
+    (exact,) = torch.autograd.grad(made, weight, small.double())
+    return big, small, exact
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("case", WEIGHTS, ids=str)
+def test_gradient_of_the_weight(case: tuple, threads: int) -> None:
+    torch.set_num_threads(threads)
+    big, small, exact = gradient_case(case)
+    found = kernels.weight_gradient(big, small, *case[5:])
+    assert found is not None
+    assert found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert (found - exact).norm() < 2e-6 * exact.norm()
+    again = kernels.weight_gradient(big, small, *case[5:])
+    assert torch.equal(found, again)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_few_outputs(case: tuple, threads: int) -> None:
+    torch.set_num_threads(threads)
+    n, c, d, height, width, kernel, padding = case
+    torch.manual_seed(1)
+    x, weight, bias = images(n, c, height, width), torch.randn(d, c, *kernel).bfloat16(), torch.randn(d)
+    exact_x, exact_weight = x.double().requires_grad_(), weight.double().requires_grad_()
+    exact = F.conv2d(exact_x, exact_weight, bias.double(), 1, padding)
+    gradient = images(*exact.shape)
+    of_x, of_weight = torch.autograd.grad(exact, [exact_x, exact_weight], gradient.double())
+
+    y = kernels.few_forward(x, weight, bias, padding)
+    assert y is not None
+    assert y.dtype == torch.bfloat16
+    within_rounding(y, exact)
+    without = kernels.few_forward(x, weight, None, padding)
+    assert without is not None
+    within_rounding(without, exact - bias.view(1, -1, 1, 1))
+
+    both = kernels.few_backward(x, gradient, weight, padding, True, True, masked=False)
+    assert both is not None
+    dx, dw = both
+    within_rounding(dx, of_x)
+    assert (dw - of_weight).norm() < 2e-6 * of_weight.norm()
+    masked, nothing = kernels.few_backward(x, gradient, weight, padding, True, False, masked=True)
+    assert nothing is None
+    assert torch.equal(masked, torch.where(x > 0, dx, 0))
+    nothing, alone = kernels.few_backward(x, gradient, weight, padding, False, True, masked=True)
+    assert nothing is None
+    assert torch.equal(alone, dw)
+
+
+def within_rounding(value: Tensor, exact: Tensor) -> None:
+    """Each number is the exact one rounded once to bf16, but for the rounding of sums of float32."""
+    error = (value.double() - exact).abs()
+    assert (error <= 2.0**-8 * exact.abs() + 1e-5 * exact.abs().max()).all()
+
+
+@pytest.mark.parametrize("where", ["big", "small"])
+def test_numbers_that_are_not_finite_show(where: str) -> None:
+    big, small, _ = gradient_case(WEIGHTS[0])
+    {"big": big, "small": small}[where][2, 3, 4, 4] = float("nan")
+    assert kernels.weight_gradient(big, small, *WEIGHTS[0][5:]).isnan().any()
+    x, weight = images(2, 32, 6, 6), torch.randn(1, 32, 3, 3).bfloat16()
+    x[1, 5, 2, 2] = float("nan")
+    assert kernels.few_forward(x, weight, None, (1, 1)).isnan().sum() == 9
+
+
+def test_what_does_not_fit_is_left_to_others() -> None:
+    big, small, _ = gradient_case(WEIGHTS[0])
+    kernel, stride, padding = WEIGHTS[0][5:]
+    assert kernels.weight_gradient(big[:, :24], small, kernel, stride, padding) is None
+    assert kernels.weight_gradient(big.contiguous(), small, kernel, stride, padding) is None
+    assert kernels.weight_gradient(big.float(), small.float(), kernel, stride, padding) is None
+    assert kernels.weight_gradient(big[:0], small[:0], kernel, stride, padding) is None
+    assert kernels.few_forward(images(2, 16, 4, 4), torch.randn(1, 16, 3, 3).bfloat16(), None, (1, 1)) is None
+    assert kernels.few_forward(images(2, 32, 2, 2), torch.randn(1, 32, 3, 3).bfloat16(), None, (0, 0)) is None
+    library.use(False)
+    assert kernels.weight_gradient(big, small, kernel, stride, padding) is None
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv2d(32, 64, 3, 2, 1, relu=True),
+        Conv2d(32, 3, 3, 1, 1),
+        ConvTranspose2d(64, 32, 3, 2, 1, 1, relu=True),
+        ConvTranspose2d(32, 1, 3, 1, 1),
+    ],
+    ids=str,
+)
+def test_layers_use_them(layer: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And their gradients are the same as without, to the rounding of those to bf16."""
+    calls: list[str] = []
+    call = kernels._call
+    monkeypatch.setattr(kernels, "_call", lambda *args, **more: calls.append(args[1]) or call(*args, **more))
+    x = torch.randn(8, layer.weight.shape[0 if isinstance(layer, ConvTranspose2d) else 1], 16, 16)
+    weights = None
+    found: list[list[Tensor]] = []
+    for wanted in (True, False):
+        library.use(wanted)
+        given = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(given)
+        weights = torch.randn(y.shape).to(y.dtype) if weights is None else weights
+        found.append([y.detach(), *torch.autograd.grad(y, [given, *layer.parameters()], weights)])
+    few = min(layer.weight.shape[:2]) < 32
+    assert calls == (["few_forward", "few_backward"] if few else ["weight_gradient"])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.dtype == theirs.dtype
+        assert (ours.float() - theirs.float()).norm() < 5e-3 * theirs.float().norm()
+
+
+def test_a_gradient_between_two_layers_is_masked_once() -> None:
+    """The layer that reads a ReLU's output sets the zeros of its gradient, by the kernel as by torch."""
+    inner, outer = ConvTranspose2d(32, 32, 3, 2, 1, 1, relu=True), ConvTranspose2d(32, 1, 3, 1, 1)
+    x = torch.randn(8, 32, 16, 16)
+    grads = []
+    for wanted in (True, False):
+        library.use(wanted)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = outer(inner(x)).float().square().sum()
+        grads.append(torch.autograd.grad(loss, list(inner.parameters())))
+    for ours, theirs in zip(*grads, strict=True):
+        assert (ours - theirs).norm() < 2e-2 * theirs.norm()
