@@ -63,8 +63,8 @@ class Training:
     )
     kernels: Literal["auto", "torch", "native"] = leaf(
         "auto",
-        "gradients of bfloat16 convolutions on a CPU: auto, torch or native, in C compiled on this machine (auto: native, "
-        "where it can be had)",
+        "what computes the slow parts of a step on a CPU: auto, torch, or native, which is C compiled on this machine "
+        "(auto: native where it can be had)",
     )
     device: Literal["auto", "cpu", "cuda"] = leaf("auto", "where to compute: auto, cpu or cuda")
     threads: int | None = leaf(None, "CPU threads (none: as many as there are cores)", ge=1, le=1024)

@@ -75,17 +75,17 @@ def test_another_machine(monkeypatch: pytest.MonkeyPatch, anew: Path) -> None:
     monkeypatch.setattr(library.platform, "machine", lambda: "arm64")
     assert not library.available()
     with pytest.raises(InputError, match=r"^--kernels native: they are made for Linux on x86-64; choose auto$"):
-        engine._kernels("native", True)
-    assert engine._kernels("auto", True) == "torch"
+        engine._kernels("native", "cpu")
+    assert engine._kernels("auto", "cpu") == "torch"
 
 
 def test_they_are_chosen_where_they_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "available", lambda: True)
-    assert engine._kernels("auto", True) == "native"
-    assert engine._kernels("auto", False) == "torch"
-    assert engine._kernels("torch", True) == "torch"
-    with pytest.raises(InputError, match=r"^--kernels native: they compute in bfloat16 on a CPU"):
-        engine._kernels("native", False)
+    assert engine._kernels("auto", "cpu") == "native"
+    assert engine._kernels("auto", "cuda") == "torch"
+    assert engine._kernels("torch", "cpu") == "torch"
+    with pytest.raises(InputError, match=r"^--kernels native: they compute on a CPU"):
+        engine._kernels("native", "cuda")
 
 
 @needs_kernels

@@ -20,8 +20,8 @@ class Model16(Model):
 
 
 def test_given_choices_are_kept() -> None:
-    found = resolve(Training(device="cpu", precision="float32", threads=3), Model16())
-    assert found == Resolved("cpu", "float32", 3, 1)
+    found = resolve(Training(device="cpu", precision="float32", threads=3, kernels="torch"), Model16())
+    assert found == Resolved("cpu", "float32", 3, 1, "torch")
 
 
 @pytest.mark.parametrize("fast", [True, False])

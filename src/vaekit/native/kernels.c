@@ -12,12 +12,13 @@
 typedef struct {
     const uint16_t *big, *small; /* (n, H, W, C) and (n, h, w, D) */
     const uint16_t *weight;      /* (D, kh, kw, C) */
-    const float *bias;           /* (D), or null */
+    const float *bias;           /* of the channels of the result, or null */
     uint16_t *result;            /* of the forward pass or of the gradient of `big`, or null */
     float *gradient;             /* (D, kh, kw, C), of `weight`, or null */
     char *scratch;               /* scratch_bytes for each part, set to zero where a function says so */
     int n, H, W, C, h, w, D, kh, kw, sh, sw, ph, pw;
     int masked; /* whether the gradient of `big` is 0 where `big` is not positive */
+    int relu;   /* whether a ReLU follows */
     int parts;
     int64_t scratch_bytes;
 } Convolution;
@@ -198,6 +199,121 @@ void weight_gradient(const Convolution *v, Parallel parallel) {
     run(parallel, weight_total, v);
 }
 
+/* ---- From `small` back to `big`: a transposed convolution, or the gradient of what a convolution reads; any stride. ----
+ *
+ * result[r, q, c] = sum over d and the taps with i * sh + k - ph = r, j * sw + m - pw = q of small[i, j, d] * weight[d, k, m, c],
+ * plus the bias; C and D multiples of 32. Pixels of one row that are sw apart meet the same taps: up to 8 of them by 32 c stay
+ * in registers over all taps and d. Neighbours (d, d + 1) are multiplied as pairs.
+ */
+
+enum { PIXELS = 8 };
+
+typedef struct {
+    const uint16_t *pixel; /* of padded `small`: what the first pixel meets through a tap */
+    const uint16_t *weight; /* pairs (D / 2, 32) */
+} Tap;
+
+/* Sums of the first `many` pixels of a tile; `many` is known where this is inlined. */
+static inline __attribute__((always_inline)) void tile(const int many, const Tap *taps, int count, int D, __m512 front,
+                                                       __m512 back, __m512 (*sums)[2]) {
+    __m512 low[PIXELS], high[PIXELS];
+#pragma GCC unroll 8
+    for (int t = 0; t < many; t++) low[t] = front, high[t] = back;
+    for (int at = 0; at < count; at++) {
+        const uint16_t *pixel = taps[at].pixel, *weight = taps[at].weight;
+        for (int d = 0; d < D; d += 2, pixel += 2, weight += 64) {
+            __m512bh first = pairs(weight), second = pairs(weight + 32);
+#pragma GCC unroll 8
+            for (int t = 0; t < many; t++) {
+                __m512bh both = pair_of(pixel + (int64_t)t * D);
+                low[t] = _mm512_dpbf16_ps(low[t], first, both);
+                high[t] = _mm512_dpbf16_ps(high[t], second, both);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < many; t++) sums[t][0] = low[t], sums[t][1] = high[t];
+}
+
+static void tile_of(int many, const Tap *taps, int count, int D, __m512 front, __m512 back, __m512 (*sums)[2]) {
+    switch (many) {
+    case 1: tile(1, taps, count, D, front, back, sums); break;
+    case 2: tile(2, taps, count, D, front, back, sums); break;
+    case 3: tile(3, taps, count, D, front, back, sums); break;
+    case 4: tile(4, taps, count, D, front, back, sums); break;
+    case 5: tile(5, taps, count, D, front, back, sums); break;
+    case 6: tile(6, taps, count, D, front, back, sums); break;
+    case 7: tile(7, taps, count, D, front, back, sums); break;
+    default: tile(8, taps, count, D, front, back, sums);
+    }
+}
+
+/* Scratch, zero at first: weights as pairs (kh, kw, C / 32, D / 2, 32); an image of `small` with kw zeros left and right. */
+static void back_part(const Convolution *v, int part) {
+    int H = v->H, W = v->W, C = v->C, h = v->h, w = v->w, D = v->D, kh = v->kh, kw = v->kw, wide = w + 2 * kw + PIXELS;
+    uint16_t *weights = (uint16_t *)(v->scratch + part * v->scratch_bytes);
+    uint16_t *padded = weights + (int64_t)kh * kw * C * D;
+    const __m512i front = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    const __m512i back = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+    uint16_t *to = weights;
+    for (int tap = 0; tap < kh * kw; tap++)
+        for (int c = 0; c < C; c += 32)
+            for (int d = 0; d < D; d += 2, to += 64) {
+                const uint16_t *from = v->weight + ((int64_t)d * kh * kw + tap) * C + c;
+                __m512i a = _mm512_loadu_si512(from), b = _mm512_loadu_si512(from + (int64_t)kh * kw * C);
+                __m512i low = _mm512_unpacklo_epi16(a, b), high = _mm512_unpackhi_epi16(a, b);
+                _mm512_storeu_si512(to, _mm512_permutex2var_epi32(low, front, high));
+                _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi32(low, back, high));
+            }
+    for (int image = first_image(v, part); image < first_image(v, part + 1); image++) {
+        const uint16_t *x = v->small + (int64_t)image * h * w * D;
+        for (int i = 0; i < h; i++)
+            __builtin_memcpy(padded + ((int64_t)i * wide + kw) * D, x + (int64_t)i * w * D, 2 * (int64_t)w * D);
+        for (int r = 0; r < H; r++)
+            for (int phase = 0; phase < v->sw && phase < W; phase++) {
+                int pixels = (W - phase + v->sw - 1) / v->sw, tiles = (pixels + PIXELS - 1) / PIXELS;
+                for (int c = 0; c < C; c += 32) {
+                    __m512 first = v->bias ? _mm512_loadu_ps(v->bias + c) : _mm512_setzero_ps();
+                    __m512 second = v->bias ? _mm512_loadu_ps(v->bias + c + 16) : _mm512_setzero_ps();
+                    for (int number = 0; number < tiles; number++) {
+                        int begin = pixels * number / tiles, many = pixels * (number + 1) / tiles - begin, count = 0;
+                        int q = phase + begin * v->sw;
+                        Tap taps[kh * kw];
+                        for (int k = (r + v->ph) % v->sh; k < kh; k += v->sh) {
+                            int i = (r + v->ph - k) / v->sh; /* may lie outside, where no row is */
+                            if (r + v->ph < k || i >= h) continue;
+                            for (int m = (q + v->pw) % v->sw; m < kw; m += v->sw) {
+                                int j = q + v->pw - m; /* a multiple of sw, from -kw + 1 on */
+                                j = j < 0 ? -(-j / v->sw) : j / v->sw;
+                                if (j >= w + kw) continue;
+                                taps[count].pixel = padded + ((int64_t)i * wide + j + kw) * D;
+                                taps[count++].weight = weights + ((int64_t)(k * kw + m) * C + c) * D;
+                            }
+                        }
+                        __m512 sums[PIXELS][2];
+                        tile_of(many, taps, count, D, first, second, sums);
+                        for (int t = 0; t < many; t++) {
+                            int64_t at = (((int64_t)image * H + r) * W + q + t * v->sw) * C + c;
+                            __m512i found = (__m512i)_mm512_cvtne2ps_pbh(sums[t][1], sums[t][0]);
+                            __mmask32 kept = 0xffffffff;
+                            if (v->relu) kept = _mm512_cmpgt_epi16_mask(found, _mm512_set1_epi16(-128)); /* and NaN */
+                            if (v->masked)
+                                kept = _mm512_cmpgt_epi16_mask(_mm512_loadu_si512(v->big + at), _mm512_setzero_si512());
+                            _mm512_storeu_si512(v->result + at, _mm512_maskz_mov_epi16(kept, found));
+                        }
+                    }
+                }
+            }
+    }
+}
+
+int64_t back_scratch(const Convolution *v) {
+    int64_t padded = (int64_t)v->h * (v->w + 2 * v->kw + PIXELS) * v->D;
+    return 2 * ((int64_t)v->kh * v->kw * v->C * v->D + padded);
+}
+
+void back(const Convolution *v, Parallel parallel) { run(parallel, back_part, v); }
+
 /* ---- Convolutions from `big` to few channels D of `small`, with stride 1: C a multiple of 32. ---- */
 
 /* Sum of the 16 numbers of each of four vectors. */
@@ -353,4 +469,100 @@ int64_t few_backward_scratch(const Convolution *v) {
 void few_backward(const Convolution *v, Parallel parallel) {
     run(parallel, few_backward_part, v);
     if (v->gradient) few_total(v);
+}
+
+/* ---- Bernoulli pixels on logits, float32. Rows of logits are (samples * images), and the target has a row an image. ----
+ *
+ * log p = sum over pixels of target * logit - log(1 + exp(logit)), and log(1 + exp(l)) = max(l, 0) + log(1 + exp(-|l|)).
+ * The last logarithms are those of one product for each of 16 lanes; every factor lies in (1, 2], so 96 of them fit.
+ */
+
+typedef struct {
+    const float *logits, *target; /* (rows, pixels) and (images, pixels) */
+    const float *upstream;        /* (rows): gradient of log_prob */
+    float *log_prob, *gradient;   /* (rows) and (rows, pixels); one of them */
+    int64_t rows, images, pixels;
+    int parts, next;
+} Bernoulli;
+
+/* exp(x) for x <= 0, to 1 part in 10^7; NaN stays NaN. */
+static __m512 exponential(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 p = _mm512_set1_ps(1.0f / 5040.0f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 720.0f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 120.0f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 24.0f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 6.0f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* log(x) for 1 <= x < infinity; NaN stays NaN. */
+static __m512 logarithm(__m512 x) {
+    __m512 m = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src), one = _mm512_set1_ps(1.0f);
+    __m512 k = _mm512_getexp_ps(_mm512_div_ps(x, m)); /* the division is exact */
+    __m512 s = _mm512_div_ps(_mm512_sub_ps(m, one), _mm512_add_ps(m, one)), square = _mm512_mul_ps(s, s);
+    __m512 p = _mm512_set1_ps(2.0f / 11.0f);
+    p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(2.0f / 9.0f));
+    p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(2.0f / 7.0f));
+    p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(2.0f / 5.0f));
+    p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(2.0f / 3.0f));
+    p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(2.0f));
+    return _mm512_fmadd_ps(k, _mm512_set1_ps(0.693147181f), _mm512_mul_ps(p, s));
+}
+
+static __m512 opposite_of_size(__m512 x) { return _mm512_or_ps(x, _mm512_set1_ps(-0.0f)); } /* -|x| */
+
+static __mmask16 lanes(int64_t left) { return left < 16 ? (__mmask16)((1u << left) - 1) : (__mmask16)0xffff; }
+
+static void bernoulli_rows(const Bernoulli *v, int64_t begin, int64_t end) {
+    const __m512 one = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
+    for (int64_t row = begin; row < end; row++) {
+        const float *l = v->logits + row * v->pixels, *x = v->target + row % v->images * v->pixels;
+        if (v->log_prob) {
+            __m512 sum = zero, product = one;
+            for (int64_t p = 0; p < v->pixels; p += 16) {
+                __mmask16 kept = lanes(v->pixels - p);
+                __m512 logit = _mm512_maskz_loadu_ps(kept, l + p), target = _mm512_maskz_loadu_ps(kept, x + p);
+                sum = _mm512_add_ps(sum, _mm512_fmsub_ps(target, logit, _mm512_max_ps(zero, logit)));
+                product = _mm512_mask_fmadd_ps(product, kept, exponential(opposite_of_size(logit)), product);
+                if (p / 16 % 96 == 95) sum = _mm512_sub_ps(sum, logarithm(product)), product = one;
+            }
+            v->log_prob[row] = _mm512_reduce_add_ps(_mm512_sub_ps(sum, logarithm(product)));
+        }
+        if (v->gradient) {
+            __m512 scale = _mm512_set1_ps(v->upstream[row]);
+            for (int64_t p = 0; p < v->pixels; p += 16) {
+                __mmask16 kept = lanes(v->pixels - p);
+                __m512 logit = _mm512_maskz_loadu_ps(kept, l + p), target = _mm512_maskz_loadu_ps(kept, x + p);
+                __m512 e = exponential(opposite_of_size(logit));
+                __m512 above = _mm512_mask_mov_ps(e, _mm512_cmp_ps_mask(logit, zero, _CMP_GE_OQ), one);
+                __m512 mean = _mm512_div_ps(above, _mm512_add_ps(one, e));
+                _mm512_mask_storeu_ps(v->gradient + row * v->pixels + p, kept,
+                                      _mm512_mul_ps(scale, _mm512_sub_ps(target, mean)));
+            }
+        }
+    }
+}
+
+static void bernoulli_work(void *data) {
+    Bernoulli *v = data;
+    for (;;) {
+        int part = __atomic_fetch_add(&v->next, 1, __ATOMIC_RELAXED);
+        if (part >= v->parts) return;
+        bernoulli_rows(v, v->rows * part / v->parts, v->rows * (part + 1) / v->parts);
+    }
+}
+
+void bernoulli(Bernoulli *v, Parallel parallel) {
+    v->next = 0;
+    if (v->parts > 1)
+        parallel(bernoulli_work, v, (unsigned)v->parts, 0);
+    else
+        bernoulli_work(v);
 }

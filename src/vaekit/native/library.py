@@ -130,10 +130,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _declared(library: ctypes.CDLL) -> Any:
-    for name in ("weight_gradient", "few_forward", "few_backward"):
+    for name in ("weight_gradient", "back", "few_forward", "few_backward", "bernoulli"):
         getattr(library, name).restype = None
         getattr(library, name).argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-    for name in ("weight_scratch", "few_forward_scratch", "few_backward_scratch"):
+    for name in ("weight_scratch", "back_scratch", "few_forward_scratch", "few_backward_scratch"):
         getattr(library, name).restype = ctypes.c_int64
         getattr(library, name).argtypes = (ctypes.c_void_p,)
     return library

@@ -197,7 +197,6 @@ class _Convolution(torch.autograd.Function):
         ctx.input_rectified = x.dtype == torch.bfloat16 and is_rectified(x)  # in fp32 it does not pay
         ctx.types = x.dtype, weight.dtype, None if bias is None else bias.dtype
         x, w = _channels_last(x.to(dtype)), weight.to(dtype)
-        b = None if bias is None else bias.to(dtype)
         ctx.few = (
             not transposed
             and stride == (1, 1)
@@ -205,17 +204,7 @@ class _Convolution(torch.autograd.Function):
             and w.shape[1] >= _MANY_INPUTS
             and min(_mirrored(w.shape[2:], padding)) >= 0
         )
-        y = native.few_forward(x, w, bias, padding) if ctx.few else None
-        if y is not None:
-            pass
-        elif transposed:
-            y = F.conv_transpose2d(x, w, b, stride, padding, output_padding)
-        elif ctx.few and w.shape[0] <= min(_FEW_OUTPUTS_FORWARD, w.shape[1] // _INPUTS_PER_OUTPUT):
-            y = _by_taps(x, w, b, padding)
-        else:
-            y = F.conv2d(x, w, b, stride, padding)
-        if relu:
-            rectify_(y)
+        y = _output(x, w, bias, stride, padding, output_padding, transposed, ctx.few, relu)
         ctx.stride, ctx.padding, ctx.transposed = stride, padding, transposed
         ctx.save_for_backward(x, w, y if relu else None)
         return y
@@ -253,12 +242,46 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             if ctx.transposed:
                 dx = F.conv2d(g, w, None, stride, padding)
-            else:
+            elif (
+                dx := native.back(g, w, None, x.shape, stride, padding, mask=x if ctx.input_rectified else None)
+            ) is None:
                 dx = _onednn_grad(g, x, w, stride, padding, (True, False, False))
+            elif ctx.input_rectified:
+                mark_masked(dx)
             dx = dx.to(x_type)
-            if ctx.input_rectified:
+            if ctx.input_rectified and not is_masked(dx):
                 masked_(dx, x)
         return dx, dw, db, None, None, None, None, None, None
+
+
+def _output(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    output_padding: Pair,
+    transposed: bool,
+    few: bool,
+    relu: bool,
+) -> Tensor:
+    """What a layer gives, its ReLU included; x and w are of the type to compute in."""
+    b = None if bias is None else bias.to(x.dtype)
+    if transposed:
+        sizes = zip(x.shape[2:], w.shape[2:], stride, padding, output_padding, strict=True)
+        shape = (x.shape[0], w.shape[1], *((n - 1) * s - 2 * p + k + extra for n, k, s, p, extra in sizes))
+        if (y := native.back(x, w, bias, shape, stride, padding, relu)) is not None:
+            return y
+        y = F.conv_transpose2d(x, w, b, stride, padding, output_padding)
+    elif few and (found := native.few_forward(x, w, bias, padding)) is not None:
+        y = found
+    elif few and w.shape[0] <= min(_FEW_OUTPUTS_FORWARD, w.shape[1] // _INPUTS_PER_OUTPUT):
+        y = _by_taps(x, w, b, padding)
+    else:
+        y = F.conv2d(x, w, b, stride, padding)
+    if relu:
+        rectify_(y)
+    return y
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaekit.config import leaf
+from vaekit.native.likelihood import bernoulli_log_prob
+from vaekit.networks.eager import plain
 from vaekit.noise import Noise
 from vaekit.probability.distributions import LOG_2PI
 from vaekit.tables import Table
@@ -84,6 +86,8 @@ class BernoulliImage:
 
     def log_prob(self, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Nats, (*sample_shape, batch); the cross-entropy when `target` is grey."""
+        if mask is None and plain() and (found := bernoulli_log_prob(self.logits, target)) is not None:
+            return found
         target = target.expand_as(self.logits)
         return -sum_event(F.binary_cross_entropy_with_logits(self.logits, target, reduction="none"), mask)
 

@@ -34,22 +34,20 @@ def resolve(training: Training, model: Model) -> Resolved:
         precision = "bfloat16" if model.low_precision and _fast_bfloat16(device) else "float32"
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine
     threads = training.threads or max(1, usable_cores() // beside)
-    kernels = _kernels(training.kernels, device == "cpu" and precision == "bfloat16")
+    kernels = _kernels(training.kernels, device)
     return Resolved(device, precision, threads, int(os.environ.get("WORLD_SIZE", "1")), kernels)
 
 
-def _kernels(asked: str, serve: bool) -> str:
-    """What computes the parts of a convolution for which there are kernels of this package's own."""
-    if asked == "torch" or (asked == "auto" and not serve):
-        return "torch"
-    if not serve:
-        raise InputError("--kernels native: they compute in bfloat16 on a CPU; add --precision bfloat16 or choose auto")
+def _kernels(asked: str, device: str) -> str:
+    """What computes the parts of a step for which there are kernels of this package's own."""
     if asked == "native":
+        if device != "cpu":
+            raise InputError("--kernels native: they compute on a CPU; add --device cpu or choose auto")
         try:
             native.load()
         except native.UnavailableError as error:
             raise InputError(f"--kernels native: {error}; choose auto") from None
-    return "native" if native.available() else "torch"
+    return "native" if asked != "torch" and device == "cpu" and native.available() else "torch"
 
 
 def usable_cores() -> int:
