@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels_here import need_kernels
 from vaekit.native import kernels, library
 from vaekit.networks.convolution import Conv2d, ConvTranspose2d
-
-pytestmark = pytest.mark.skipif(not library.available(), reason="no compiler, or a processor without AVX512-BF16")
 
 # (images, C of the larger image, D of the smaller one, height, width of the larger, kernel, stride, padding)
 WEIGHTS = [
@@ -48,6 +47,7 @@ BACK = [
 
 @pytest.fixture(autouse=True)
 def in_use() -> Iterator[None]:
+    need_kernels()
     library.use(True)
     yield
     library.use(False)

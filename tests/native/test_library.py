@@ -10,13 +10,18 @@ from pathlib import Path
 import pytest
 
 import vaekit
+from kernels_here import need_kernels
 from vaekit.cache import VARIABLE
 from vaekit.errors import InputError
 from vaekit.native import library
 from vaekit.runs import Resolved
 from vaekit.training import engine
 
-needs_kernels = pytest.mark.skipif(not library.available(), reason="no compiler, or a processor without AVX512-BF16")
+@pytest.fixture
+def kernels() -> None:
+    """Skips where they cannot be had."""
+    need_kernels()
+
 
 
 @pytest.fixture
@@ -29,7 +34,7 @@ def anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     library.use(False)
 
 
-@needs_kernels
+@pytest.mark.usefixtures("kernels")
 def test_they_are_compiled_once_and_kept(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert library.in_use() is None
     library.use(True)
@@ -42,7 +47,7 @@ def test_they_are_compiled_once_and_kept(anew: Path, monkeypatch: pytest.MonkeyP
     assert not anew.stat().st_mode & 0o022
 
 
-@needs_kernels
+@pytest.mark.usefixtures("kernels")
 def test_a_folder_that_others_may_write_to_is_not_run(anew: Path) -> None:
     anew.mkdir(parents=True)
     anew.chmod(0o777)
@@ -50,7 +55,7 @@ def test_a_folder_that_others_may_write_to_is_not_run(anew: Path) -> None:
         library.load()
 
 
-@needs_kernels
+@pytest.mark.usefixtures("kernels")
 def test_without_a_compiler(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -60,7 +65,7 @@ def test_without_a_compiler(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert library.in_use() is None
 
 
-@needs_kernels
+@pytest.mark.usefixtures("kernels")
 def test_a_compiler_that_fails(anew: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "cc"
     broken.write_text("#!/bin/sh\ntest \"$1\" = --version && echo 1 && exit 0\necho 'no such option' >&2\nexit 1\n")
@@ -88,7 +93,7 @@ def test_they_are_chosen_where_they_serve(monkeypatch: pytest.MonkeyPatch) -> No
         engine._kernels("native", "cuda")
 
 
-@needs_kernels
+@pytest.mark.usefixtures("kernels")
 def test_a_run_keeps_to_what_it_began_with(tmp_path: Path) -> None:
     common = {"data": "digits", "channels": (32, 32), "dense": 8, "epochs": 1, "batch_size": 64, "threads": 1}
     run = vaekit.train(tmp_path / "run", "conv", precision="bfloat16", kernels="native", **common)

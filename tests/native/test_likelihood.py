@@ -8,16 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from kernels_here import need_kernels
 from vaekit.native import library
 from vaekit.native.likelihood import bernoulli_log_prob
 from vaekit.networks.eager import twice_differentiable
 from vaekit.probability.likelihoods import BernoulliImage
 
-pytestmark = pytest.mark.skipif(not library.available(), reason="no compiler, or a processor without AVX512-BF16")
-
-
 @pytest.fixture(autouse=True)
 def in_use() -> Iterator[None]:
+    need_kernels()
     library.use(True)
     yield
     library.use(False)
