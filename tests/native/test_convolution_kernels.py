@@ -77,13 +77,16 @@ def gradient_case(case: tuple) -> tuple[Tensor, Tensor, Tensor]:
 def test_gradient_of_the_weight(case: tuple, threads: int) -> None:
     torch.set_num_threads(threads)
     big, small, exact = gradient_case(case)
-    found = kernels.weight_gradient(big, small, *case[5:])
-    assert found is not None
+    found, nothing = kernels.weight_gradient(big, small, *case[5:])
+    assert nothing is None
     assert found.dtype == torch.float32
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert (found - exact).norm() < 2e-6 * exact.norm()
-    again = kernels.weight_gradient(big, small, *case[5:])
-    assert torch.equal(found, again)
+    for name, image in (("big", big), ("small", small)):
+        again, total = kernels.weight_gradient(big, small, *case[5:], total_of=name)
+        assert torch.equal(found, again)
+        sums, sizes = image.double().sum((0, 2, 3)), image.double().abs().sum((0, 2, 3))
+        assert ((total - sums).abs() < 1e-6 * sizes).all()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -149,7 +152,7 @@ def within_rounding(value: Tensor, exact: Tensor) -> None:
 def test_numbers_that_are_not_finite_show(where: str) -> None:
     big, small, _ = gradient_case(WEIGHTS[0])
     {"big": big, "small": small}[where][2, 3, 4, 4] = float("nan")
-    assert kernels.weight_gradient(big, small, *WEIGHTS[0][5:]).isnan().any()
+    assert kernels.weight_gradient(big, small, *WEIGHTS[0][5:])[0].isnan().any()
     x, weight = images(2, 32, 6, 6), torch.randn(1, 32, 3, 3).bfloat16()
     x[1, 5, 2, 2] = float("nan")
     assert kernels.few_forward(x, weight, None, (1, 1)).isnan().sum() == 9

@@ -17,11 +17,11 @@ from vaekit.native import library
 from vaekit.runs import Resolved
 from vaekit.training import engine
 
+
 @pytest.fixture
 def kernels() -> None:
     """Skips where they cannot be had."""
     need_kernels()
-
 
 
 @pytest.fixture

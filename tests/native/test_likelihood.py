@@ -14,6 +14,7 @@ from vaekit.native.likelihood import bernoulli_log_prob
 from vaekit.networks.eager import twice_differentiable
 from vaekit.probability.likelihoods import BernoulliImage
 
+
 @pytest.fixture(autouse=True)
 def in_use() -> Iterator[None]:
     need_kernels()

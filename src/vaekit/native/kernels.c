@@ -15,10 +15,12 @@ typedef struct {
     const float *bias;           /* of the channels of the result, or null */
     uint16_t *result;            /* of the forward pass or of the gradient of `big`, or null */
     float *gradient;             /* (D, kh, kw, C), of `weight`, or null */
+    float *total;                /* sums of an image's channels over all pixels: the gradient of a bias, or null */
     char *scratch;               /* scratch_bytes for each part, set to zero where a function says so */
     int n, H, W, C, h, w, D, kh, kw, sh, sw, ph, pw;
     int masked; /* whether the gradient of `big` is 0 where `big` is not positive */
     int relu;   /* whether a ReLU follows */
+    int of_big; /* whether `total` is of `big`, else of `small` */
     int parts;
     int64_t scratch_bytes;
 } Convolution;
@@ -120,18 +122,36 @@ static void pack_big(const Convolution *v, const uint16_t *x, uint32_t *to) {
             }
 }
 
+/* Adds the pixels (count, channels) of an image to `sums`. */
+static void add_pixels(const uint16_t *x, int64_t count, int channels, float *sums) {
+    for (int c = 0; c < channels; c += 16) {
+        __m512 sum = _mm512_loadu_ps(sums + c);
+        for (int64_t p = 0; p < count; p++) {
+            __m256i half = _mm256_loadu_si256((const __m256i *)(x + p * channels + c));
+            sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)));
+        }
+        _mm512_storeu_ps(sums + c, sum);
+    }
+}
+
 static void weight_part(const Convolution *v, int part) {
     int C = v->C, D = v->D, h = v->h, P = (v->w + 1) / 2, group = images_at_once(v);
     int64_t count = (int64_t)v->kh * v->kw * C * D, one_small = (int64_t)h * P * D, one_big = (int64_t)v->kw * v->H * P * C;
     float *sums = (float *)(v->scratch + part * v->scratch_bytes);
-    uint32_t *small = (uint32_t *)(sums + count), *big = small + group * one_small;
-    __builtin_memset(sums, 0, count * sizeof(float));
+    int most = C > D ? C : D;
+    float *pixels = sums + count; /* sums of an image's channels */
+    uint32_t *small = (uint32_t *)(pixels + most), *big = small + group * one_small;
+    __builtin_memset(sums, 0, (count + most) * sizeof(float));
     int last_image = first_image(v, part + 1);
     for (int image = first_image(v, part); image < last_image; image += group) {
         int many = last_image - image < group ? last_image - image : group;
         for (int a = 0; a < many; a++) {
-            pack_small(v, v->small + (int64_t)(image + a) * h * v->w * D, small + a * one_small);
-            pack_big(v, v->big + (int64_t)(image + a) * v->H * v->W * C, big + a * one_big);
+            const uint16_t *x = v->small + (int64_t)(image + a) * h * v->w * D;
+            const uint16_t *y = v->big + (int64_t)(image + a) * v->H * v->W * C;
+            pack_small(v, x, small + a * one_small);
+            pack_big(v, y, big + a * one_big);
+            if (v->total && v->of_big) add_pixels(y, (int64_t)v->H * v->W, C, pixels);
+            if (v->total && !v->of_big) add_pixels(x, (int64_t)h * v->w, D, pixels);
         }
         float *sum = sums;
         for (int k = 0; k < v->kh; k++) {
@@ -175,6 +195,13 @@ static void weight_part(const Convolution *v, int part) {
 /* The sums of all parts, in their order: blocks of 32 c lie in the order (tap, c / 32, d). */
 static void weight_total(const Convolution *v, int part) {
     int64_t blocks = (int64_t)v->kh * v->kw * v->C / 32 * v->D;
+    if (v->total && part == 0)
+        for (int c = 0; c < (v->of_big ? v->C : v->D); c++) {
+            float sum = 0.0f;
+            for (int other = 0; other < v->parts; other++)
+                sum += ((float *)(v->scratch + other * v->scratch_bytes))[blocks * 32 + c];
+            v->total[c] = sum;
+        }
     for (int64_t block = blocks * part / v->parts; block < blocks * (part + 1) / v->parts; block++) {
         __m512 low = _mm512_setzero_ps(), high = low;
         for (int other = 0; other < v->parts; other++) {
@@ -191,7 +218,7 @@ static void weight_total(const Convolution *v, int part) {
 int64_t weight_scratch(const Convolution *v) {
     int64_t pairs_in_row = (v->w + 1) / 2, count = (int64_t)v->kh * v->kw * v->C * v->D;
     int64_t one_image = v->h * pairs_in_row * v->D + v->kw * v->H * pairs_in_row * v->C;
-    return 4 * (count + images_at_once(v) * one_image);
+    return 4 * (count + (v->C > v->D ? v->C : v->D) + images_at_once(v) * one_image);
 }
 
 void weight_gradient(const Convolution *v, Parallel parallel) {

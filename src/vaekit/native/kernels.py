@@ -27,6 +27,8 @@ __all__ = ["back", "few_backward", "few_forward", "has_weight_gradient", "weight
 _LANES = 32  # bf16 numbers that are read at once
 _MANY = 2**20  # numbers of a weight above which it leaves the caches between images
 
+_POINTERS = ("big", "small", "weight", "bias", "result", "gradient", "total", "scratch")
+
 Pair = Sequence[int]
 
 
@@ -34,10 +36,11 @@ class _Convolution(ctypes.Structure):
     """As in kernels.c."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("big", "small", "weight", "bias", "result", "gradient", "scratch")),
+        *((name, ctypes.c_void_p) for name in _POINTERS),
         *((name, ctypes.c_int) for name in ("n", "H", "W", "C", "h", "w", "D", "kh", "kw", "sh", "sw", "ph", "pw")),
         ("masked", ctypes.c_int),
         ("relu", ctypes.c_int),
+        ("of_big", ctypes.c_int),
         ("parts", ctypes.c_int),
         ("scratch_bytes", ctypes.c_int64),
     )
@@ -52,22 +55,32 @@ def _in_vectors(weight: torch.Size) -> bool:
     return not (weight[0] % _LANES or weight[1] % _LANES) and weight.numel() <= _MANY
 
 
-def weight_gradient(big: Tensor, small: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor | None:
-    """Gradient (D, C, K, L), float32 and channels-last, of a convolution's weight.
+def weight_gradient(
+    big: Tensor,
+    small: Tensor,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    total_of: str | None = None,
+) -> tuple[Tensor, Tensor | None] | None:
+    """Gradient (D, C, K, L) of a convolution's weight and, if asked for, that of its bias; float32, channels-last.
 
     Args:
         big: what the convolution reads, or for a transposed one its gradient; bf16, channels-last.
         small: the gradient of what it makes, or what a transposed one reads.
+        total_of: `big` or `small`, which of the two to add up over all pixels for the bias.
     """
     kernels = library.in_use()
     shape = torch.Size((small.shape[1], big.shape[1], *kernel))
     if kernels is None or not has_weight_gradient(shape) or not _fits(big, small):
         return None
     gradient = torch.empty((shape[0], *kernel, shape[1]))
+    total = None if total_of is None else torch.empty(shape[1] if total_of == "big" else shape[0])
     what = _described(big.shape, small.shape, kernel, stride, padding)
     what.big, what.small, what.gradient = big.data_ptr(), small.data_ptr(), gradient.data_ptr()
+    what.total, what.of_big = None if total is None else total.data_ptr(), total_of == "big"
     _call(kernels, "weight_gradient", "weight_scratch", what, clear=False)
-    return gradient.permute(0, 3, 1, 2)
+    return gradient.permute(0, 3, 1, 2), total
 
 
 def back(

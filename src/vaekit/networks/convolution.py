@@ -220,7 +220,14 @@ class _Convolution(torch.autograd.Function):
             g = masked(g, _channels_last(y))
         dx = dw = db = None
         # the gradient of x last: its zeros are set while it is in the caches
-        if ctx.needs_input_grad[2]:
+        if ctx.needs_input_grad[1] and not ctx.few:
+            big, small = (g, x) if ctx.transposed else (x, g)
+            total_of = ("big" if ctx.transposed else "small") if ctx.needs_input_grad[2] else None
+            if (found := native.weight_gradient(big, small, w.shape[2:], stride, padding, total_of)) is not None:
+                dw, db = (
+                    None if each is None else each.to(kind) for each, kind in zip(found, ctx.types[1:], strict=True)
+                )
+        if ctx.needs_input_grad[2] and db is None:
             db = _rows(g).sum(0).to(b_type)
         if ctx.few:
             of_x, of_weight = ctx.needs_input_grad[:2]
@@ -230,7 +237,7 @@ class _Convolution(torch.autograd.Function):
                 if dx is not None and ctx.input_rectified:
                     mark_masked(dx)
                 return dx, dw, db, None, None, None, None, None, None
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[1] and dw is None:
             if ctx.transposed:
                 dw = _weight_grad(g, x, w, stride, padding)
             elif ctx.few:
@@ -321,8 +328,6 @@ def _by_taps(x: Tensor, w: Tensor, b: Tensor | None, padding: Pair) -> Tensor:
 def _weight_grad(big: Tensor, small: Tensor, w: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """Gradient of w (D, C, K, L), by which a convolution leads from big (N, C, ...) to small (N, D, ...)."""
     n, d, height, width = small.shape
-    if (found := native.weight_gradient(big, small, w.shape[2:], stride, padding)) is not None:
-        return found
     if not _narrow(width, w.shape, stride, big.dtype):
         return _onednn_grad(small, big, w, stride, padding, (False, True, False))
     _, c, k, m = w.shape
