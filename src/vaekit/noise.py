@@ -17,6 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaekit.native.eager import plain
+from vaekit.native.words import random_words
+
 _MASK = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
 _C1, _C2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -97,7 +100,12 @@ class Noise(NamedTuple):
         """(*sample_shape, batch, count) independent 64-bit words."""
         device = self.index.device
         samples = math.prod(sample_shape)
-        rows = _mix(self.index * _signed(_GAMMA) + (self.key ^ _signed(_mix_int(zlib.crc32(purpose.encode())))))
+        word = _signed(_mix_int(zlib.crc32(purpose.encode())))
+        if plain():
+            found = random_words(self.index, self.key, word, self.first_sample, sample_shape, count)
+            if found is not None:
+                return found
+        rows = _mix(self.index * _signed(_GAMMA) + (self.key ^ word))
         first = torch.arange(self.first_sample + 1, self.first_sample + 1 + samples, device=device)
         rows = _mix(rows + first[:, None] * _signed(_GAMMA))
         places = torch.arange(1, count + 1, device=device) * _signed(_GAMMA)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from kernels_here import need_kernels
 from vaekit.native import library
+from vaekit.native.eager import twice_differentiable
 from vaekit.native.likelihood import bernoulli_log_prob
-from vaekit.networks.eager import twice_differentiable
 from vaekit.probability.likelihoods import BernoulliImage
 
 

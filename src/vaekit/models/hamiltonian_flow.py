@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vaekit.models.draw import Latent
-from vaekit.networks.eager import twice_differentiable
+from vaekit.native.eager import twice_differentiable
 from vaekit.noise import Noise
 from vaekit.probability.distributions import DiagonalGaussian, Distribution, StandardNormal, draw
 from vaekit.probability.likelihoods import ImageDistribution

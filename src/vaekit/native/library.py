@@ -130,7 +130,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _declared(library: ctypes.CDLL) -> Any:
-    for name in ("weight_gradient", "back", "few_forward", "few_backward", "bernoulli"):
+    for name in ("weight_gradient", "back", "few_forward", "few_backward", "bernoulli", "words"):
         getattr(library, name).restype = None
         getattr(library, name).argtypes = (ctypes.c_void_p, ctypes.c_void_p)
     for name in ("weight_scratch", "back_scratch", "few_forward_scratch", "few_backward_scratch"):

@@ -28,7 +28,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vaekit.native import kernels as native
-from vaekit.networks.eager import plain
+from vaekit.native.eager import plain
 from vaekit.networks.relu import is_masked, is_rectified, mark_masked, masked, masked_, rectified, rectify_, relu_
 
 __all__ = ["Conv2d", "ConvTranspose2d"]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vaekit.networks.eager import plain
+from vaekit.native.eager import plain
 
 __all__ = ["is_masked", "is_rectified", "mark_masked", "masked", "masked_", "rectified", "rectify_", "relu_"]
 

@@ -13,7 +13,7 @@ from vaekit.config import leaf
 from vaekit.data.batches import Batch
 from vaekit.models.draw import Draw
 from vaekit.models.table import Model
-from vaekit.networks.eager import twice_differentiable
+from vaekit.native.eager import twice_differentiable
 from vaekit.networks.normalization import running_statistics
 from vaekit.objectives.table import MODEL, OBJECTIVES, Context, Losses, SinglePlayer, detached
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaekit.config import leaf
+from vaekit.native.eager import plain
 from vaekit.native.likelihood import bernoulli_log_prob
-from vaekit.networks.eager import plain
 from vaekit.noise import Noise
 from vaekit.probability.distributions import LOG_2PI
 from vaekit.tables import Table
