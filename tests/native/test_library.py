@@ -15,7 +15,9 @@ from vaekit.cache import VARIABLE
 from vaekit.errors import InputError
 from vaekit.native import library
 from vaekit.runs import Resolved
-from vaekit.training import engine
+from vaekit.training import engine, train
+from vaekit.training.reporting import Silent
+from vaekit.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -28,20 +30,22 @@ def kernels() -> None:
 def anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache, and nothing loaded."""
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    library.load.cache_clear()
+    library._loaded.cache_clear()
     yield tmp_path / "cache" / "kernels"
-    library.load.cache_clear()
-    library.use(False)
+    library._loaded.cache_clear()
 
 
 @pytest.mark.usefixtures("kernels")
 def test_they_are_compiled_once_and_kept(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert library.in_use() is None
-    library.use(True)
-    assert isinstance(library.in_use(), ctypes.CDLL)
+    with library.using(True):
+        assert isinstance(library.in_use(), ctypes.CDLL)
+        with library.using(False):
+            assert library.in_use() is None
+    assert library.in_use() is None
     (kept,) = anew.iterdir()
     made = kept.stat().st_mtime_ns
-    library.load.cache_clear()
+    library._loaded.cache_clear()
     assert library.available()
     assert [path.stat().st_mtime_ns for path in anew.iterdir()] == [made]
     assert not anew.stat().st_mode & 0o022
@@ -60,9 +64,8 @@ def test_without_a_compiler(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert not library.available()
-    with pytest.raises(library.UnavailableError, match="no C compiler"):
-        library.use(True)
-    assert library.in_use() is None
+    with pytest.raises(library.UnavailableError, match="no C compiler"), library.using(True):
+        pass
 
 
 @pytest.mark.usefixtures("kernels")
@@ -70,10 +73,46 @@ def test_a_compiler_that_fails(anew: Path, tmp_path: Path, monkeypatch: pytest.M
     broken = tmp_path / "cc"
     broken.write_text("#!/bin/sh\ntest \"$1\" = --version && echo 1 && exit 0\necho 'no such option' >&2\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setenv("CC", str(broken))
-    with pytest.raises(library.UnavailableError, match="could not compile them: no such option"):
+    monkeypatch.setenv("CC", f"{broken} -with options")
+    assert library.available()  # another compiler can
+    library._loaded.cache_clear()
+    for kept in anew.iterdir():
+        kept.unlink()
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: which(name) if name == str(broken) else None)
+    with pytest.raises(library.UnavailableError, match="-with options could not compile them: no such option"):
         library.load()
     assert list(anew.iterdir()) == []  # nothing half-made is left
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_damaged_file_is_made_again(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library.load()
+    (kept,) = anew.iterdir()
+    before, load, tries = kept.stat().st_ino, ctypes.CDLL, []
+
+    def damaged_at_first(name: str) -> ctypes.CDLL:
+        if name == str(kept) and not tries:
+            tries.append(name)
+            raise OSError("file too short")
+        return load(name)
+
+    monkeypatch.setattr(library.ctypes, "CDLL", damaged_at_first)
+    library._loaded.cache_clear()
+    assert library.available()
+    assert tries
+    assert kept.stat().st_ino != before
+
+
+@pytest.mark.usefixtures("kernels")
+def test_nobody_at_home(monkeypatch: pytest.MonkeyPatch, anew: Path) -> None:
+    """As in a container whose user has no entry: there is no cache folder, and trainings go on without."""
+
+    def homeless() -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(library, "cache_folder", homeless)
+    assert not library.available()
 
 
 def test_another_machine(monkeypatch: pytest.MonkeyPatch, anew: Path) -> None:
@@ -94,17 +133,38 @@ def test_they_are_chosen_where_they_serve(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("kernels")
-def test_a_run_keeps_to_what_it_began_with(tmp_path: Path) -> None:
-    common = {"data": "digits", "channels": (32, 32), "dense": 8, "epochs": 1, "batch_size": 64, "threads": 1}
-    run = vaekit.train(tmp_path / "run", "conv", precision="bfloat16", kernels="native", **common)
-    assert run.resolved.kernels == "native"
-    assert library.in_use() is not None
-    other = vaekit.train(tmp_path / "other", "conv", precision="bfloat16", kernels="torch", **common)
-    assert other.resolved.kernels == "torch"
+def test_a_run_keeps_to_what_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped ends with the same bits, and one whose kernels are gone says so."""
+    common = {"data": "digits", "channels": (32, 32), "dense": 8, "epochs": 2, "batch_size": 64, "threads": 1}
+    common |= {"precision": "bfloat16", "validation": 0, "observer": Silent()}
+    whole = vaekit.train(tmp_path / "whole", "conv", **common)
+    assert whole.resolved.kernels == "native"
     assert library.in_use() is None
-    vaekit.resume(run.path)
-    assert library.in_use() is not None
-    library.use(False)
+    stop = {"at": 40}
+    step = Trainer.take_step
+
+    def stopping(trainer: Trainer) -> None:
+        if trainer.progress.step == stop["at"]:
+            raise KeyboardInterrupt
+        step(trainer)
+        assert trainer.kernels == stop.get("native", True)
+
+    monkeypatch.setattr(Trainer, "take_step", stopping)
+    for name in ("same", "lost"):
+        with pytest.raises(KeyboardInterrupt):
+            vaekit.train(tmp_path / name, "conv", **common)
+    stop["at"] = -1
+    resumed = vaekit.resume(tmp_path / "same", observer=Silent())
+    assert resumed.model.read_bytes() == whole.model.read_bytes()
+    stop["native"] = False
+    monkeypatch.setattr(library, "_loaded", lambda: library.UnavailableError("no C compiler"))
+    said: list[str] = []
+    monkeypatch.setattr(train, "_tell", said.append)
+    other = vaekit.resume(tmp_path / "lost", observer=Silent())
+    assert said == [
+        "the run began with native kernels (no C compiler); it goes on with torch's operators, so the last bits differ"
+    ]
+    assert other.model.read_bytes() != whole.model.read_bytes()
 
 
 def test_runs_of_before_they_could_be_chosen_go_on_with_torch() -> None:

@@ -18,9 +18,8 @@ from vaekit.probability.likelihoods import BernoulliImage
 @pytest.fixture(autouse=True)
 def in_use() -> Iterator[None]:
     need_kernels()
-    library.use(True)
-    yield
-    library.use(False)
+    with library.using(True):
+        yield
     torch.set_num_threads(1)
 
 
@@ -32,7 +31,9 @@ def exact(logits: Tensor, target: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("size", [0.1, 3.0, 30.0])
-@pytest.mark.parametrize("shape", [(7, 5, 1, 28, 28), (3, 1, 61, 67), (2, 3, 4, 3, 43, 47), (700, 1, 3, 5)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(7, 5, 1, 28, 28), (3, 1, 61, 67), (2, 3, 4, 3, 43, 47), (700, 1, 3, 5), (2, 3, 256, 256)], ids=str
+)
 def test_log_prob_and_gradient(shape: tuple[int, ...], size: float, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -84,11 +85,40 @@ def test_the_likelihood_uses_it_where_it_serves() -> None:
         BernoulliImage(logits.transpose(0, 1)).log_prob(target[:4]),
         BernoulliImage(logits.double()).log_prob(target),
     ]
-    library.use(False)
-    others.append(image.log_prob(target))
+    with library.using(False):
+        others.append(image.log_prob(target))
     for other in others:
         assert other.grad_fn is None or other.grad_fn.name() != name
     torch.testing.assert_close(others[0], image.log_prob(target))
+
+
+def test_it_can_be_differentiated_twice() -> None:
+    logits, target = torch.randn(12, 1, 28, 28, requires_grad=True), torch.rand(12, 1, 28, 28)
+    found = bernoulli_log_prob(logits, target)
+    (gradient,) = torch.autograd.grad(found.sum(), logits, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.sum(), logits)
+    mean = logits.sigmoid()
+    torch.testing.assert_close(second, -mean * (1 - mean))
+    rows = torch.eye(12)
+    (jacobian,) = torch.autograd.grad(bernoulli_log_prob(logits, target), logits, rows, is_grads_batched=True)
+    torch.testing.assert_close(jacobian, rows[..., None, None, None] * (target - mean))
+
+
+def test_a_target_with_samples_is_left_to_others() -> None:
+    logits, target = torch.randn(3, 5, 1, 28, 28, requires_grad=True), torch.rand(3, 5, 1, 28, 28)
+    assert bernoulli_log_prob(logits, target) is None
+    assert BernoulliImage(logits).log_prob(target).shape == (3, 5)
+
+
+def test_other_defaults_of_torch_do_not_reach_it() -> None:
+    logits, target = torch.randn(12, 1, 28, 28, requires_grad=True), torch.rand(12, 1, 28, 28)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = bernoulli_log_prob(logits, target)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), exact(logits, target), rtol=1e-6, atol=2e-5)
 
 
 def test_a_learned_target_has_its_gradient() -> None:

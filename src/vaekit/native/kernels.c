@@ -44,12 +44,17 @@ static void work(void *data) {
     }
 }
 
+/* By all of torch's threads, also where there are fewer parts: a smaller team would end the others' threads. */
+static void in_parallel(Parallel parallel, void (*function)(void *), void *data, int parts) {
+    if (parts > 1)
+        parallel(function, data, 0, 0);
+    else
+        function(data);
+}
+
 static void run(Parallel parallel, Body body, const Convolution *what) {
     Job job = {what, body, 0};
-    if (what->parts > 1)
-        parallel(work, &job, (unsigned)what->parts, 0);
-    else
-        work(&job);
+    in_parallel(parallel, work, &job, what->parts);
 }
 
 static int first_image(const Convolution *v, int part) { return (int)((int64_t)v->n * part / v->parts); }
@@ -78,12 +83,24 @@ static int channel_at(int position) {
     return position - within + place / 4 * 8 + high * 4 + place % 4;
 }
 
+/* Within 32, the position of a channel: the inverse of `channel_at`. */
+static int position_of(int channel) {
+    int within = channel % 32;
+    return within / 4 % 2 * 16 + within / 8 * 4 + within % 4;
+}
+
 /* 32 sums in the order of `interleave`, stored in that of the channels. */
 static void store_in_order(float *to, __m512 low, __m512 high) {
     const __m512i front = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
     const __m512i back = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
     _mm512_storeu_ps(to, _mm512_permutex2var_ps(low, front, high));
     _mm512_storeu_ps(to + 16, _mm512_permutex2var_ps(low, back, high));
+}
+
+/* Sums of an image, or of a row, are added to those before them as a whole: so no small number is added to a large one. */
+static void add_to(float *sums, __m512 low, __m512 high) {
+    _mm512_storeu_ps(sums, _mm512_add_ps(_mm512_loadu_ps(sums), low));
+    _mm512_storeu_ps(sums + 16, _mm512_add_ps(_mm512_loadu_ps(sums + 16), high));
 }
 
 /* ---- Gradient of the weight of a convolution from `big` to `small`, any stride: C and D multiples of 32. ----
@@ -125,12 +142,12 @@ static void pack_big(const Convolution *v, const uint16_t *x, uint32_t *to) {
 /* Adds the pixels (count, channels) of an image to `sums`. */
 static void add_pixels(const uint16_t *x, int64_t count, int channels, float *sums) {
     for (int c = 0; c < channels; c += 16) {
-        __m512 sum = _mm512_loadu_ps(sums + c);
+        __m512 sum = _mm512_setzero_ps();
         for (int64_t p = 0; p < count; p++) {
             __m256i half = _mm256_loadu_si256((const __m256i *)(x + p * channels + c));
             sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16)));
         }
-        _mm512_storeu_ps(sums + c, sum);
+        _mm512_storeu_ps(sums + c, _mm512_add_ps(_mm512_loadu_ps(sums + c), sum));
     }
 }
 
@@ -163,10 +180,7 @@ static void weight_part(const Convolution *v, int part) {
                     for (int d = 0; d < D; d += ROWS, sum += 32 * ROWS) {
                         __m512 low[ROWS], high[ROWS];
 #pragma GCC unroll 8
-                        for (int t = 0; t < ROWS; t++) {
-                            low[t] = _mm512_loadu_ps(sum + 32 * t);
-                            high[t] = _mm512_loadu_ps(sum + 32 * t + 16);
-                        }
+                        for (int t = 0; t < ROWS; t++) low[t] = high[t] = _mm512_setzero_ps();
                         for (int a = 0; a < many; a++)
                             for (int i = begin; i < end; i++) {
                                 int64_t row = (int64_t)m * v->H + v->sh * i + k - v->ph;
@@ -183,10 +197,7 @@ static void weight_part(const Convolution *v, int part) {
                                 }
                             }
 #pragma GCC unroll 8
-                        for (int t = 0; t < ROWS; t++) {
-                            _mm512_storeu_ps(sum + 32 * t, low[t]);
-                            _mm512_storeu_ps(sum + 32 * t + 16, high[t]);
-                        }
+                        for (int t = 0; t < ROWS; t++) add_to(sum + 32 * t, low[t], high[t]);
                     }
         }
     }
@@ -275,6 +286,15 @@ static void tile_of(int many, const Tap *taps, int count, int D, __m512 front, _
     }
 }
 
+/* Rounds 32 sums to bf16 and stores them in the result, with zeros where the ReLU or the mask has them. */
+static void put(const Convolution *v, int64_t at, __m512 low, __m512 high) {
+    __m512i found = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+    __mmask32 kept = 0xffffffff;
+    if (v->relu) kept = _mm512_cmpgt_epi16_mask(found, _mm512_set1_epi16(-128)); /* and NaN */
+    if (v->masked) kept = _mm512_cmpgt_epi16_mask(_mm512_loadu_si512(v->big + at), _mm512_setzero_si512());
+    _mm512_storeu_si512(v->result + at, _mm512_maskz_mov_epi16(kept, found));
+}
+
 /* Scratch, zero at first: weights as pairs (kh, kw, C / 32, D / 2, 32); an image of `small` with kw zeros left and right. */
 static void back_part(const Convolution *v, int part) {
     int H = v->H, W = v->W, C = v->C, h = v->h, w = v->w, D = v->D, kh = v->kh, kw = v->kw, wide = w + 2 * kw + PIXELS;
@@ -321,12 +341,7 @@ static void back_part(const Convolution *v, int part) {
                         tile_of(many, taps, count, D, first, second, sums);
                         for (int t = 0; t < many; t++) {
                             int64_t at = (((int64_t)image * H + r) * W + q + t * v->sw) * C + c;
-                            __m512i found = (__m512i)_mm512_cvtne2ps_pbh(sums[t][1], sums[t][0]);
-                            __mmask32 kept = 0xffffffff;
-                            if (v->relu) kept = _mm512_cmpgt_epi16_mask(found, _mm512_set1_epi16(-128)); /* and NaN */
-                            if (v->masked)
-                                kept = _mm512_cmpgt_epi16_mask(_mm512_loadu_si512(v->big + at), _mm512_setzero_si512());
-                            _mm512_storeu_si512(v->result + at, _mm512_maskz_mov_epi16(kept, found));
+                            put(v, at, sums[t][0], sums[t][1]);
                         }
                     }
                 }
@@ -464,11 +479,7 @@ static void few_backward_part(const Convolution *v, int part) {
                                     top[t] = _mm512_dpbf16_ps(top[t], back, both);
                                 }
                             }
-                            for (int t = 0; t < many; t++) {
-                                float *one = sum + (int64_t)t * C;
-                                _mm512_storeu_ps(one, _mm512_add_ps(_mm512_loadu_ps(one), low[t]));
-                                _mm512_storeu_ps(one + 16, _mm512_add_ps(_mm512_loadu_ps(one + 16), top[t]));
-                            }
+                            for (int t = 0; t < many; t++) add_to(sum + (int64_t)t * C, low[t], top[t]);
                         }
         }
     }
@@ -496,6 +507,132 @@ int64_t few_backward_scratch(const Convolution *v) {
 void few_backward(const Convolution *v, Parallel parallel) {
     run(parallel, few_backward_part, v);
     if (v->gradient) few_total(v);
+}
+
+/* ---- Convolutions from few channels C of `big`, any stride: D a multiple of 32. ----
+ *
+ * What a place of `small` reads, kh * kw * C numbers, is laid out as a row, with zeros to an even number or one of eight.
+ */
+
+static int reads(const Convolution *v) { return v->kh * v->kw * v->C; }
+static int in_pairs(const Convolution *v) { return (reads(v) + 1) / 2 * 2; }
+static int in_eights(const Convolution *v) { return (reads(v) + ROWS - 1) / ROWS * ROWS; }
+
+static int64_t reached(int size, int small, int kernel, int stride, int padding) {
+    int64_t last = (int64_t)(small - 1) * stride + kernel;
+    return last > size + padding ? last : size + padding;
+}
+
+static int64_t padded_size(const Convolution *v) {
+    return reached(v->H, v->h, v->kh, v->sh, v->ph) * reached(v->W, v->w, v->kw, v->sw, v->pw) * v->C;
+}
+
+/* Rows (h * w, length) of an image; `padded` and what lies behind the numbers of a row are zero. */
+static void lay_out(const Convolution *v, int image, uint16_t *padded, uint16_t *rows, int length) {
+    int64_t wide = reached(v->W, v->w, v->kw, v->sw, v->pw), segment = (int64_t)v->kw * v->C;
+    const uint16_t *x = v->big + (int64_t)image * v->H * v->W * v->C;
+    for (int r = 0; r < v->H; r++)
+        __builtin_memcpy(padded + ((r + v->ph) * wide + v->pw) * v->C, x + (int64_t)r * v->W * v->C, 2 * v->W * v->C);
+    for (int i = 0; i < v->h; i++)
+        for (int j = 0; j < v->w; j++, rows += length) {
+            const uint16_t *from = padded + ((int64_t)i * v->sh * wide + (int64_t)j * v->sw) * v->C;
+            for (int k = 0; k < v->kh; k++)
+                for (int64_t at = 0; at < segment; at++) rows[k * segment + at] = from[k * wide * v->C + at];
+        }
+}
+
+/* Scratch, zero at first: weights as pairs (D / 32, reads / 2, 32), a padded image, its rows. */
+static void narrow_forward_part(const Convolution *v, int part) {
+    int D = v->D, numbers = reads(v), length = in_pairs(v), places = v->h * v->w;
+    uint16_t *weights = (uint16_t *)(v->scratch + part * v->scratch_bytes);
+    uint16_t *padded = weights + (int64_t)D * length, *rows = padded + padded_size(v);
+    for (int d = 0; d < D; d++)
+        for (int at = 0; at < numbers; at++)
+            weights[((int64_t)d / 32 * length / 2 + at / 2) * 64 + d % 32 * 2 + at % 2] = v->weight[(int64_t)d * numbers + at];
+    for (int image = first_image(v, part); image < first_image(v, part + 1); image++) {
+        lay_out(v, image, padded, rows, length);
+        for (int place = 0; place < places; place += PIXELS)
+            for (int d = 0; d < D; d += 32) {
+                int many = places - place < PIXELS ? places - place : PIXELS;
+                Tap tap = {rows + (int64_t)place * length, weights + (int64_t)d * length};
+                __m512 sums[PIXELS][2];
+                __m512 first = v->bias ? _mm512_loadu_ps(v->bias + d) : _mm512_setzero_ps();
+                __m512 second = v->bias ? _mm512_loadu_ps(v->bias + d + 16) : _mm512_setzero_ps();
+                tile_of(many, &tap, 1, length, first, second, sums);
+                for (int t = 0; t < many; t++)
+                    put(v, ((int64_t)image * places + place + t) * D + d, sums[t][0], sums[t][1]);
+            }
+    }
+}
+
+int64_t narrow_forward_scratch(const Convolution *v) {
+    return 2 * ((int64_t)(v->D + v->h * v->w) * in_pairs(v) + padded_size(v));
+}
+
+void narrow_forward(const Convolution *v, Parallel parallel) { run(parallel, narrow_forward_part, v); }
+
+/* Scratch, zero at first: sums (D / 32, reads in eights, 32) in the order of `interleave`, sums of channels (D), a padded image,
+ * its rows, and pairs of them. */
+static void narrow_gradient_part(const Convolution *v, int part) {
+    int D = v->D, length = in_eights(v), places = v->h * v->w;
+    float *sums = (float *)(v->scratch + part * v->scratch_bytes), *total = sums + (int64_t)D * length;
+    uint32_t *both = (uint32_t *)(total + D);
+    uint16_t *padded = (uint16_t *)(both + (int64_t)(places + 1) / 2 * length), *rows = padded + padded_size(v);
+    for (int image = first_image(v, part); image < first_image(v, part + 1); image++) {
+        const uint16_t *g = v->small + (int64_t)image * places * D;
+        lay_out(v, image, padded, rows, length);
+        for (int place = 0; place < places; place += 2)
+            for (int at = 0; at < length; at++) {
+                const uint16_t *row = rows + (int64_t)place * length + at;
+                both[(int64_t)place / 2 * length + at] = row[0] | (place + 1 < places ? (uint32_t)row[length] << 16 : 0);
+            }
+        if (v->total) add_pixels(g, places, D, total);
+        for (int d = 0; d < D; d += 32)
+            for (int at = 0; at < length; at += ROWS) {
+                float *sum = sums + ((int64_t)d * length + (int64_t)at * 32);
+                __m512 low[ROWS], high[ROWS];
+#pragma GCC unroll 8
+                for (int t = 0; t < ROWS; t++) low[t] = high[t] = _mm512_setzero_ps();
+                const uint32_t *here = both + at;
+                for (int place = 0; place < places; place += 2, here += length) {
+                    const uint16_t *left = g + (int64_t)place * D + d;
+                    __m512i a = _mm512_loadu_si512(left), b = _mm512_setzero_si512();
+                    if (place + 1 < places) b = _mm512_loadu_si512(left + D);
+                    __m512bh front = (__m512bh)_mm512_unpacklo_epi16(a, b), back = (__m512bh)_mm512_unpackhi_epi16(a, b);
+#pragma GCC unroll 8
+                    for (int t = 0; t < ROWS; t++) {
+                        __m512bh one = pair_of(here + t);
+                        low[t] = _mm512_dpbf16_ps(low[t], front, one);
+                        high[t] = _mm512_dpbf16_ps(high[t], back, one);
+                    }
+                }
+#pragma GCC unroll 8
+                for (int t = 0; t < ROWS; t++) add_to(sum + 32 * t, low[t], high[t]);
+            }
+    }
+}
+
+int64_t narrow_gradient_scratch(const Convolution *v) {
+    int64_t length = in_eights(v), places = (int64_t)v->h * v->w;
+    return 4 * (v->D * length + v->D + (places + 1) / 2 * length) + 2 * (padded_size(v) + places * length);
+}
+
+void narrow_gradient(const Convolution *v, Parallel parallel) {
+    run(parallel, narrow_gradient_part, v);
+    int numbers = reads(v), length = in_eights(v);
+    for (int d = 0; d < v->D; d++) {
+        int position = position_of(d);
+        for (int at = 0; at <= numbers; at++) { /* the last is the total */
+            float sum = 0.0f;
+            for (int part = 0; part < v->parts; part++) {
+                const float *sums = (float *)(v->scratch + part * v->scratch_bytes);
+                const float *block = sums + (int64_t)(d - d % 32) * length + (int64_t)at * 32 + position;
+                sum += at < numbers ? *block : sums[(int64_t)v->D * length + d];
+            }
+            if (at < numbers) v->gradient[(int64_t)d * numbers + at] = sum;
+            else if (v->total) v->total[d] = sum;
+        }
+    }
 }
 
 /* ---- Bernoulli pixels on logits, float32. Rows of logits are (samples * images), and the target has a row an image. ----
@@ -552,15 +689,17 @@ static void bernoulli_rows(const Bernoulli *v, int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
         const float *l = v->logits + row * v->pixels, *x = v->target + row % v->images * v->pixels;
         if (v->log_prob) {
-            __m512 sum = zero, product = one;
+            __m512 total = zero, sum = zero, product = one;
             for (int64_t p = 0; p < v->pixels; p += 16) {
                 __mmask16 kept = lanes(v->pixels - p);
                 __m512 logit = _mm512_maskz_loadu_ps(kept, l + p), target = _mm512_maskz_loadu_ps(kept, x + p);
                 sum = _mm512_add_ps(sum, _mm512_fmsub_ps(target, logit, _mm512_max_ps(zero, logit)));
                 product = _mm512_mask_fmadd_ps(product, kept, exponential(opposite_of_size(logit)), product);
-                if (p / 16 % 96 == 95) sum = _mm512_sub_ps(sum, logarithm(product)), product = one;
+                if (p / 16 % 96 < 95 && p + 16 < v->pixels) continue;
+                total = _mm512_add_ps(total, _mm512_sub_ps(sum, logarithm(product)));
+                sum = zero, product = one;
             }
-            v->log_prob[row] = _mm512_reduce_add_ps(_mm512_sub_ps(sum, logarithm(product)));
+            v->log_prob[row] = _mm512_reduce_add_ps(total);
         }
         if (v->gradient) {
             __m512 scale = _mm512_set1_ps(v->upstream[row]);
@@ -588,10 +727,7 @@ static void bernoulli_work(void *data) {
 
 void bernoulli(Bernoulli *v, Parallel parallel) {
     v->next = 0;
-    if (v->parts > 1)
-        parallel(bernoulli_work, v, (unsigned)v->parts, 0);
-    else
-        bernoulli_work(v);
+    in_parallel(parallel, bernoulli_work, v, v->parts);
 }
 
 /* ---- Random words: SplitMix64's finalizer on a counter at each level, as in noise.py, to the bit. ---- */
@@ -627,8 +763,5 @@ static void words_work(void *data) {
 
 void words(Words *v, Parallel parallel) {
     v->next = 0;
-    if (v->parts > 1)
-        parallel(words_work, v, (unsigned)v->parts, 0);
-    else
-        words_work(v);
+    in_parallel(parallel, words_work, v, v->parts);
 }

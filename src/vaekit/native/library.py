@@ -7,67 +7,83 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vaekit.cache import cache_folder
+from vaekit.cache import VARIABLE, cache_folder
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _OPTIONS = ("-O3", "-std=c11", "-shared", "-fPIC", *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "bf16")))
 _SECONDS = 120
+_NARROW = ("narrow_forward", "narrow_gradient")
 
-_used = False
+_used: ContextVar[bool] = ContextVar("used", default=False)
 
 
 class UnavailableError(Exception):
     """The kernels cannot be had on this machine; the message says why."""
 
 
-def use(wanted: bool) -> None:
-    """Whether the layers of this process use the kernels from now on, where they are faster.
+@contextmanager
+def using(wanted: bool) -> Iterator[None]:
+    """Within it, whether layers use the kernels where they are faster; outside, nothing does.
 
     Raises:
         UnavailableError: when they are wanted and cannot be had.
     """
-    global _used
     if wanted:
         load()
-    _used = wanted
+    token = _used.set(wanted)
+    try:
+        yield
+    finally:
+        _used.reset(token)
 
 
 def in_use() -> ctypes.CDLL | None:
-    """The kernels, if this process uses them."""
-    return load() if _used else None
+    """The kernels, where they are used."""
+    return load() if _used.get() else None
 
 
 def available() -> bool:
     """Whether this machine can have them; compiles them if need be."""
-    try:
-        load()
-    except UnavailableError:
-        return False
-    return True
+    return not isinstance(_loaded(), UnavailableError)
 
 
-@functools.cache
 def load() -> ctypes.CDLL:
     """The compiled kernels.
 
     Raises:
         UnavailableError: when the processor, the compiler or torch's thread runtime does not serve.
     """
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise UnavailableError("they are made for Linux on x86-64")
-    if not getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
-        raise UnavailableError("this processor has no AVX512-BF16")
-    parallel()
-    return _declared(ctypes.CDLL(str(_compiled())))
+    found = _loaded()
+    if isinstance(found, UnavailableError):
+        raise found
+    return found
+
+
+@functools.cache
+def _loaded() -> ctypes.CDLL | UnavailableError:
+    """The kernels or why they cannot be had: looked at once, since a compiler that hangs would be asked again and again."""
+    try:
+        if platform.system() != "Linux" or platform.machine() != "x86_64":
+            raise UnavailableError("they are made for Linux on x86-64")
+        if not getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
+            raise UnavailableError("this processor has no AVX512-BF16")
+        parallel()
+        return _declared(_compiled())
+    except UnavailableError as error:
+        return error
 
 
 @functools.cache
@@ -86,40 +102,52 @@ def parallel() -> ctypes.c_void_p:
         raise UnavailableError("this build of torch computes with threads of another kind than GNU OpenMP's") from error
 
 
-def _compiled() -> Path:
-    """The compiled file, from the cache or made now."""
-    compiler = next((found for name in (os.environ.get("CC"), "cc", "gcc", "clang") if (found := _which(name))), None)
-    if compiler is None:
+def _compiled() -> ctypes.CDLL:
+    """The compiled file, from the cache or made now, by the first compiler that can."""
+    given = shlex.split(os.environ.get("CC", ""))
+    compilers = [words for words in (given, ["cc"], ["gcc"], ["clang"]) if words and shutil.which(words[0])]
+    if not compilers:
         raise UnavailableError("this machine has no C compiler; install gcc")
+    problems = []
+    for compiler in compilers:
+        try:
+            return _compiled_by(compiler)
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            problems.append(f"{' '.join(compiler)} could not compile them: {_first_line(error)}")
+    raise UnavailableError(problems[0])
+
+
+def _compiled_by(compiler: list[str]) -> ctypes.CDLL:
+    said = subprocess.run([*compiler, "--version"], capture_output=True, timeout=_SECONDS, check=True).stdout
+    parts = (_SOURCE.read_bytes(), said, " ".join((*compiler, *_OPTIONS)).encode())
+    folder = _own(cache_folder() / "kernels")
+    path = folder / f"{hashlib.sha256(b'|'.join(parts)).hexdigest()[:32]}.so"
+    if path.exists():
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:  # damaged, as by a crash of the machine
+            path.unlink()
+    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".so")
+    os.close(handle)
     try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, timeout=_SECONDS, check=True).stdout
-        parts = (_SOURCE.read_bytes(), version, " ".join(_OPTIONS).encode())
-        folder = _own(cache_folder() / "kernels")
-        path = folder / f"{hashlib.sha256(b'|'.join(parts)).hexdigest()[:32]}.so"
-        if not path.exists():
-            handle, temporary = tempfile.mkstemp(dir=folder, suffix=".so")
-            os.close(handle)
-            try:
-                command = [compiler, *_OPTIONS, "-o", temporary, str(_SOURCE)]
-                subprocess.run(command, capture_output=True, timeout=_SECONDS, check=True)
-                os.replace(temporary, path)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
-        return path
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UnavailableError(f"{compiler} could not compile them: {_first_line(error)}") from error
-
-
-def _which(name: str | None) -> str | None:
-    return shutil.which(name) if name else None
+        command = [*compiler, *_OPTIONS, "-o", temporary, str(_SOURCE)]
+        subprocess.run(command, capture_output=True, timeout=_SECONDS, check=True)
+        with open(temporary, "rb") as made:
+            os.fsync(made.fileno())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return ctypes.CDLL(str(path))
 
 
 def _own(folder: Path) -> Path:
     """A folder that nobody but this user can write to, since what lies there will be run."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UnavailableError(f"others may write to {str(folder)!r}")
+    if found.st_uid != os.getuid():
+        raise UnavailableError(f"{str(folder)!r} belongs to another user; set {VARIABLE} to a folder of your own")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnavailableError(f"others may write to {str(folder)!r}; take that right from them")
     return folder
 
 
@@ -130,10 +158,16 @@ def _first_line(error: Exception) -> str:
 
 
 def _declared(library: ctypes.CDLL) -> Any:
-    for name in ("weight_gradient", "back", "few_forward", "few_backward", "bernoulli", "words"):
+    for name in ("weight_gradient", "back", "few_forward", "few_backward", *_NARROW, "bernoulli", "words"):
         getattr(library, name).restype = None
         getattr(library, name).argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-    for name in ("weight_scratch", "back_scratch", "few_forward_scratch", "few_backward_scratch"):
+    for name in (
+        "weight_scratch",
+        "back_scratch",
+        "few_forward_scratch",
+        "few_backward_scratch",
+        *(f"{name}_scratch" for name in _NARROW),
+    ):
         getattr(library, name).restype = ctypes.c_int64
         getattr(library, name).argtypes = (ctypes.c_void_p,)
     return library

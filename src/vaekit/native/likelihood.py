@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vaekit.native import library
+from vaekit.native.eager import plain
 
 __all__ = ["bernoulli_log_prob"]
 
@@ -31,19 +31,20 @@ class _Bernoulli(ctypes.Structure):
 
 
 def bernoulli_log_prob(logits: Tensor, target: Tensor) -> Tensor | None:
-    """Nats (*samples, images) of pixels given logits (*samples, images, *event), or None where the kernel does not serve.
+    """Nats (*samples, images) of pixels given their logits, or None where the kernel does not serve.
 
-    To rounding, the sum over the event of target * logit - log(1 + exp(logit)).
+    To rounding, the sum over an image of target * logit - log(1 + exp(logit)).
 
     Args:
-        logits: float32, contiguous, with a gradient.
-        target: (images, *event), float32 from 0 to 1.
+        logits: (*samples, images, channels, height, width), float32, contiguous, with a gradient.
+        target: (images, channels, height, width), float32 from 0 to 1.
     """
     if library.in_use() is None or not logits.requires_grad or logits.numel() < _NUMBERS:
         return None
     fits = all(type(x) is Tensor and x.dtype == torch.float32 and x.device.type == "cpu" for x in (logits, target))
-    shape = logits.shape[logits.dim() - target.dim() :]
-    if not fits or target.requires_grad or shape != target.shape or not logits.is_contiguous():
+    if not fits or target.requires_grad or not logits.is_contiguous():
+        return None
+    if target.dim() != 4 or logits.dim() < 4 or logits.shape[-4:] != target.shape:
         return None
     return _LogProb.apply(logits, target.contiguous())
 
@@ -52,14 +53,16 @@ class _LogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
         ctx.save_for_backward(logits, target)
-        log_prob = torch.empty(logits.shape[: logits.dim() - target.dim() + 1])
+        log_prob = torch.empty(logits.shape[:-3], dtype=torch.float32, device="cpu")
         _call(logits, target, log_prob=log_prob)
         return log_prob
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         logits, target = ctx.saved_tensors
+        again = torch.is_grad_enabled()  # it will be differentiated once more
+        if again or not plain() or torch._C._functorch.is_legacy_batchedtensor(upstream):
+            return upstream[..., None, None, None] * (target - logits.sigmoid()), None
         gradient = torch.empty_like(logits)
         _call(logits, target, upstream=upstream.contiguous(), gradient=gradient)
         return gradient, None

@@ -41,7 +41,7 @@ def random_words(
         return None
     if not all(type(x) is Tensor and x.dtype == torch.int64 and x.device.type == "cpu" for x in (index, key)):
         return None
-    words = torch.empty((*sample_shape, len(index), count), dtype=torch.int64)
+    words = torch.empty((*sample_shape, len(index), count), dtype=torch.int64, device="cpu")
     index = index.contiguous()
     what = _Words(
         index=index.data_ptr(), key=key.data_ptr(), words=words.data_ptr(), purpose=purpose, first=first_sample

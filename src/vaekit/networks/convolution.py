@@ -90,7 +90,10 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             with torch.autocast("cpu", enabled=False):
                 output = super().forward(input.float(), output_size)
             return output.relu_() if self.relu else output
-        dtype = _fast_dtype(self, input) if output_size is None else None
+        usual = output_size is None and all(
+            more < step for more, step in zip(self.output_padding, self.stride, strict=True)
+        )
+        dtype = _fast_dtype(self, input) if usual else None
         if dtype is None:
             output = super().forward(input, output_size)
             return relu_(output) if self.relu else output
@@ -280,6 +283,8 @@ def _output(
         if (y := native.back(x, w, bias, shape, stride, padding, relu)) is not None:
             return y
         y = F.conv_transpose2d(x, w, b, stride, padding, output_padding)
+    elif (found := native.narrow_forward(x, w, bias, stride, padding, relu)) is not None:
+        return found
     elif few and (found := native.few_forward(x, w, bias, padding)) is not None:
         y = found
     elif few and w.shape[0] <= min(_FEW_OUTPUTS_FORWARD, w.shape[1] // _INPUTS_PER_OUTPUT):

@@ -14,6 +14,7 @@ from vaekit.models.table import Model
 from vaekit.native import library as native
 from vaekit.runs import Resolved
 from vaekit.settings import Training
+from vaekit.training.processes import Processes
 
 _EAGER_STEPS = 3
 
@@ -67,7 +68,6 @@ def prepare(resolved: Resolved) -> torch.device:
     """Set this process up as the run was resolved; returns its device."""
     torch.set_num_threads(resolved.threads)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    native.use(resolved.kernels == "native" and native.available())
     if resolved.device == "cuda":
         if not torch.cuda.is_available():
             raise InputError("the run was begun on a GPU and this machine has none; resume it where there is one")
@@ -76,6 +76,27 @@ def prepare(resolved: Resolved) -> torch.device:
         return device
     keep_pages()
     return torch.device("cpu")
+
+
+def with_kernels(resolved: Resolved, processes: Processes) -> bool:
+    """Whether a run's steps use the kernels: all of its processes or none, and not where they can no longer be had."""
+    if resolved.kernels != "native":
+        return False
+    mine = native.available()
+    return mine if processes.count == 1 else bool(processes.sum(torch.tensor(float(mine))) == processes.count)
+
+
+def lost_kernels(resolved: Resolved) -> str | None:
+    """A sentence for a run that goes on without the kernels that it began with."""
+    if resolved.kernels != "native" or native.available():
+        return None
+    try:
+        native.load()
+    except native.UnavailableError as error:
+        return (
+            f"the run began with native kernels ({error}); it goes on with torch's operators, so the last bits differ"
+        )
+    return None
 
 
 Key = int | Sequence[int]

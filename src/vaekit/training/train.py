@@ -26,7 +26,7 @@ from vaekit.noise import seeded
 from vaekit.runs import Resolved, Run, check_new
 from vaekit.settings import Config, configure
 from vaekit.storage import save_model
-from vaekit.training.engine import prepare, resolve
+from vaekit.training.engine import lost_kernels, prepare, resolve
 from vaekit.training.processes import Processes
 from vaekit.training.reporting import EpochLines, Observer, Several, TensorBoard, check_tensorboard
 from vaekit.training.starting import begin, freeze
@@ -173,6 +173,8 @@ def resume(
             f"run {str(path)!r} was begun with {run.resolved.processes} processes and this is {processes.count}; "
             "start as many"
         )
+    if processes.first and (sentence := lost_kernels(run.resolved)):
+        _tell(sentence)
     splits = load_splits(run.config.data, data_folder(data_dir))
     check_same(run, splits)
     return fit(run, splits, processes, observer)

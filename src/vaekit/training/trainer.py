@@ -14,13 +14,14 @@ from vaekit.data.batches import Order
 from vaekit.data.images import Images, Splits
 from vaekit.errors import DivergedError, StoppedError
 from vaekit.models.table import Model
+from vaekit.native import library as native
 from vaekit.networks.layers import on_device
 from vaekit.noise import seed_key
 from vaekit.objectives.table import MODEL
 from vaekit.runs import Run
 from vaekit.training.averaging import Average
 from vaekit.training.checkpoints import Progress, load_checkpoint, restore, save_checkpoint
-from vaekit.training.engine import runner
+from vaekit.training.engine import runner, with_kernels
 from vaekit.training.feed import feed
 from vaekit.training.growing import Growth, growth
 from vaekit.training.optimization import Optimizers, learning_rate
@@ -90,6 +91,7 @@ class Trainer:
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
         self.sums = Sums(device)
+        self.kernels = with_kernels(run.resolved, processes)
         self.run_step = runner(self._body, device)
         if run.checkpoint.exists():
             self._restore()
@@ -115,9 +117,10 @@ class Trainer:
 
     def _body(self, index: Tensor, key: Tensor, step: Tensor, hyper: Mapping[str, Tensor]) -> None:
         """One whole step: draw, losses, gradients, optimizers, sums for the log."""
-        with self._grown():
-            result = self.module(self.feed.images, index, key, step, hyper)
-        self.optimizers.backward(result.losses)
+        with native.using(self.kernels):
+            with self._grown():
+                result = self.module(self.feed.images, index, key, step, hyper)
+            self.optimizers.backward(result.losses)
         logged = self.sums.stacked(result.logged)
         # the logged means travel with the gradients: so the first process's checkpoint holds those of all
         tallies = {name: counts.float() for name, counts in result.draw.tallies.items()}
