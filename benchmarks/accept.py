@@ -56,7 +56,7 @@ def fingerprint() -> str:
     """A hash of the code that trains and measures."""
     digest = hashlib.sha256()
     package = ROOT / "src" / "vaekit"
-    for file in sorted(path for path in package.rglob("*") if path.suffix in (".py", ".c")):
+    for file in sorted(path for path in package.rglob("*") if path.suffix in (".py", ".c", ".h")):
         if file.relative_to(package).parts[0] not in SHOWS:
             digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -37,7 +37,7 @@ Pair = Sequence[int]
 
 
 class _Convolution(ctypes.Structure):
-    """As in kernels.c."""
+    """As in convolution.h."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in _POINTERS),

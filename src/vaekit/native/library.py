@@ -22,7 +22,7 @@ import torch
 
 from vaekit.cache import VARIABLE, cache_folder
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+_SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".c", ".h"))
 _OPTIONS = ("-O3", "-std=c11", "-shared", "-fPIC", *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "bf16")))
 _SECONDS = 120
 _NARROW = ("narrow_forward", "narrow_gradient")
@@ -119,7 +119,7 @@ def _compiled() -> ctypes.CDLL:
 
 def _compiled_by(compiler: list[str]) -> ctypes.CDLL:
     said = subprocess.run([*compiler, "--version"], capture_output=True, timeout=_SECONDS, check=True).stdout
-    parts = (_SOURCE.read_bytes(), said, " ".join((*compiler, *_OPTIONS)).encode())
+    parts = (*(path.read_bytes() for path in _SOURCES), said, " ".join((*compiler, *_OPTIONS)).encode())
     folder = _own(cache_folder() / "kernels")
     path = folder / f"{hashlib.sha256(b'|'.join(parts)).hexdigest()[:32]}.so"
     if path.exists():
@@ -130,7 +130,8 @@ def _compiled_by(compiler: list[str]) -> ctypes.CDLL:
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".so")
     os.close(handle)
     try:
-        command = [*compiler, *_OPTIONS, "-o", temporary, str(_SOURCE)]
+        sources = [str(path) for path in _SOURCES if path.suffix == ".c"]
+        command = [*compiler, *_OPTIONS, "-o", temporary, *sources]
         subprocess.run(command, capture_output=True, timeout=_SECONDS, check=True)
         with open(temporary, "rb") as made:
             os.fsync(made.fileno())

@@ -20,7 +20,7 @@ _NUMBERS = 2**13  # below, the call takes longer than what it saves
 
 
 class _Bernoulli(ctypes.Structure):
-    """As in kernels.c."""
+    """As in bernoulli.c."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("logits", "target", "upstream", "log_prob", "gradient")),

@@ -16,7 +16,7 @@ _WORDS = 2**14  # of one part of the work
 
 
 class _Words(ctypes.Structure):
-    """As in kernels.c."""
+    """As in words.c."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("index", "key", "words")),
