@@ -169,7 +169,9 @@ def speed(fresh: bool) -> Iterator[Line]:
         day = max(record["date"] for record in fitting)
         newest = [record for record in fitting if record["date"] == day]
         for peer, limit in limits.items():
-            by_round = [ratio for record in newest for ratio in record["ratios"].get(peer, {"by_round": []})["by_round"]]
+            by_round = [
+                ratio for record in newest for ratio in record["ratios"].get(peer, {"by_round": []})["by_round"]
+            ]
             if by_round:
                 detail = f"{day}, rounds {', '.join(f'{ratio:.2f}' for ratio in by_round)}"
                 ratio = statistics.median(by_round)
