@@ -7,7 +7,7 @@ batches of 128, beside those of oneDNN or of products, as `vaekit.networks.convo
   7x7), 0.7 for 1.3 ms (32 and 64, the same). It is float32 to the end, where oneDNN's is rounded to bf16.
 - Back to the larger image, with stride 2 and the zeros of a ReLU: 2.6 for 3.5 ms, 1.2 for 1.7 ms, 0.6 for 1.1 ms (the same
   three). With stride 1 oneDNN is as fast.
-- One to four channels read, 1 to 32 at 28x28, stride 2.
+- One to four channels read, 1 to 32 at 28x28, stride 2: not measured alone.
 - Few output channels with stride 1, 32 to 1 at 28x28: 0.5 for 1.1 ms forward, 0.8 for 1.2 ms both gradients.
 
 Images too large for the caches are left to others. Every function returns None where the kernels do not serve; results are
