@@ -79,7 +79,7 @@ def narrow_forward(
     what = _described(x.shape, y.shape, weight.shape[2:], stride, padding)
     what.big, what.weight, what.result, what.relu = x.data_ptr(), taps.data_ptr(), y.data_ptr(), relu
     what.bias = None if numbers is None else numbers.data_ptr()
-    _call(kernels, "narrow_forward", "narrow_forward_scratch", what, clear=True)
+    _call(kernels, "narrow_forward", what, clear=True)
     return y
 
 
@@ -114,10 +114,7 @@ def weight_gradient(
     what = _described(big.shape, small.shape, kernel, stride, padding)
     what.big, what.small, what.gradient = big.data_ptr(), small.data_ptr(), gradient.data_ptr()
     what.total, what.of_big = None if total is None else total.data_ptr(), total_of == "big"
-    if narrow:
-        _call(kernels, "narrow_gradient", "narrow_gradient_scratch", what, clear=True)
-    else:
-        _call(kernels, "weight_gradient", "weight_scratch", what, clear=False)
+    _call(kernels, "narrow_gradient" if narrow else "weight_gradient", what, clear=narrow)
     return gradient.permute(0, 3, 1, 2), total
 
 
@@ -155,7 +152,7 @@ def back(
     what.small, what.weight, what.result = small.data_ptr(), taps.data_ptr(), result.data_ptr()
     what.bias = None if numbers is None else numbers.data_ptr()
     what.relu, what.masked, what.big = relu, mask is not None, None if mask is None else mask.data_ptr()
-    _call(kernels, "back", "back_scratch", what, clear=True)
+    _call(kernels, "back", what, clear=True)
     return result
 
 
@@ -174,7 +171,7 @@ def few_forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair) -
     what = _described(x.shape, y.shape, kernel, (1, 1), padding)
     what.big, what.weight, what.result = x.data_ptr(), taps.data_ptr(), y.data_ptr()
     what.bias = None if numbers is None else numbers.data_ptr()
-    _call(kernels, "few_forward", "few_forward_scratch", what, clear=True)
+    _call(kernels, "few_forward", what, clear=True)
     return y
 
 
@@ -198,7 +195,7 @@ def few_backward(
     what.big, what.small, what.weight, what.masked = x.data_ptr(), gradient.data_ptr(), taps.data_ptr(), masked
     what.result = None if dx is None else dx.data_ptr()
     what.gradient = None if dw is None else dw.data_ptr()
-    _call(kernels, "few_backward", "few_backward_scratch", what, clear=True)
+    _call(kernels, "few_backward", what, clear=True)
     return dx, None if dw is None else dw.permute(0, 3, 1, 2)
 
 
@@ -232,10 +229,10 @@ def _described(big: Pair, small: Pair, kernel: Pair, stride: Pair, padding: Pair
     return what
 
 
-def _call(kernels: ctypes.CDLL, name: str, sized: str, what: _Convolution, clear: bool) -> None:
-    """Call a kernel with scratch memory for each part."""
+def _call(kernels: ctypes.CDLL, name: str, what: _Convolution, clear: bool) -> None:
+    """Call a kernel with scratch memory for each part, as many bytes as it says; `clear` sets them to zero."""
     reference = ctypes.byref(what)
-    size = (getattr(kernels, sized)(reference) + 63) // 64 * 64
+    size = (getattr(kernels, f"{name}_scratch")(reference) + 63) // 64 * 64
     make = torch.zeros if clear else torch.empty
     scratch = make(what.parts * size + 64, dtype=torch.uint8, device="cpu")
     what.scratch, what.scratch_bytes = (scratch.data_ptr() + 63) // 64 * 64, size

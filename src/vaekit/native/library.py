@@ -25,7 +25,7 @@ from vaekit.cache import VARIABLE, cache_folder
 _SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".c", ".h"))
 _OPTIONS = ("-O3", "-std=c11", "-shared", "-fPIC", *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "bf16")))
 _SECONDS = 120
-_NARROW = ("narrow_forward", "narrow_gradient")
+_CONVOLUTIONS = ("weight_gradient", "back", "few_forward", "few_backward", "narrow_forward", "narrow_gradient")
 
 _used: ContextVar[bool] = ContextVar("used", default=False)
 
@@ -159,16 +159,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _declared(library: ctypes.CDLL) -> Any:
-    for name in ("weight_gradient", "back", "few_forward", "few_backward", *_NARROW, "bernoulli", "words"):
+    for name in (*_CONVOLUTIONS, "bernoulli", "words"):
         getattr(library, name).restype = None
         getattr(library, name).argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-    for name in (
-        "weight_scratch",
-        "back_scratch",
-        "few_forward_scratch",
-        "few_backward_scratch",
-        *(f"{name}_scratch" for name in _NARROW),
-    ):
-        getattr(library, name).restype = ctypes.c_int64
-        getattr(library, name).argtypes = (ctypes.c_void_p,)
+    for name in _CONVOLUTIONS:
+        getattr(library, f"{name}_scratch").restype = ctypes.c_int64
+        getattr(library, f"{name}_scratch").argtypes = (ctypes.c_void_p,)
     return library

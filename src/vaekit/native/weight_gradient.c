@@ -111,7 +111,7 @@ static void weight_total(const Convolution *v, int part) {
     }
 }
 
-int64_t weight_scratch(const Convolution *v) {
+int64_t weight_gradient_scratch(const Convolution *v) {
     int64_t pairs_in_row = (v->w + 1) / 2, count = (int64_t)v->kh * v->kw * v->C * v->D;
     int64_t one_image = v->h * pairs_in_row * v->D + v->kw * v->H * pairs_in_row * v->C;
     return 4 * (count + (v->C > v->D ? v->C : v->D) + images_at_once(v) * one_image);
