@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
 
-from kernels_here import need_kernels
 from vaekit.native import library
 from vaekit.native.eager import twice_differentiable
 from vaekit.native.likelihood import bernoulli_log_prob
 from vaekit.probability.likelihoods import BernoulliImage
 
-
-@pytest.fixture(autouse=True)
-def in_use() -> Iterator[None]:
-    need_kernels()
-    with library.using(True):
-        yield
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("in_use")
 
 
 def exact(logits: Tensor, target: Tensor) -> Tensor:

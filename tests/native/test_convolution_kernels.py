@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels_here import need_kernels
 from vaekit.native import kernels, library
 from vaekit.networks import convolution as layers
 from vaekit.networks.convolution import Conv2d, ConvTranspose2d
+
+pytestmark = pytest.mark.usefixtures("in_use")
 
 # (images, C of the larger image, D of the smaller one, height, width of the larger, kernel, stride, padding)
 WEIGHTS = [
@@ -27,7 +28,7 @@ WEIGHTS = [
     (2, 32, 32, 7, 6, (2, 2), (3, 4), (2, 3)),  # strides and paddings beyond the kernel
     (130, 32, 32, 4, 4, (3, 3), (2, 2), (1, 1)),  # groups of several images, and a smaller one
 ]
-NARROW = [
+FEW_READ = [
     (5, 1, 32, 28, 28, (3, 3), (2, 2), (1, 1)),
     (3, 3, 64, 9, 13, (4, 4), (2, 3), (1, 0)),
     (2, 4, 32, 7, 5, (3, 5), (1, 2), (0, 2)),
@@ -35,7 +36,7 @@ NARROW = [
     (1, 3, 32, 5, 5, (2, 2), (3, 3), (2, 2)),
 ]
 # (images, C, D, height, width, kernel, padding), stride 1
-FEW = [
+FEW_MADE = [
     (3, 32, 1, 28, 28, (3, 3), (1, 1)),
     (3, 32, 3, 9, 13, (3, 3), (1, 1)),
     (5, 64, 4, 7, 5, (3, 3), (0, 0)),
@@ -45,7 +46,7 @@ FEW = [
     (3, 32, 1, 6, 7, (5, 6), (2, 4)),
 ]
 # (images, D of the smaller image, C of the larger one, height, width of the smaller, kernel, stride, padding, more)
-BACK = [
+TRANSPOSED = [
     (3, 64, 32, 14, 14, (3, 3), (2, 2), (1, 1), (1, 1)),
     (5, 32, 96, 7, 7, (3, 3), (2, 2), (1, 1), (0, 1)),
     (2, 32, 32, 1, 19, (4, 4), (2, 2), (1, 1), (0, 0)),  # tiles of 7, 6 and 6 pixels, and more pixels than taps reach
@@ -54,14 +55,6 @@ BACK = [
     (1, 32, 32, 6, 5, (3, 3), (3, 2), (2, 2), (2, 1)),
     (2, 32, 32, 6, 7, (2, 2), (3, 2), (2, 3), (1, 0)),
 ]
-
-
-@pytest.fixture(autouse=True)
-def in_use() -> Iterator[None]:
-    need_kernels()
-    with library.using(True):
-        yield
-    torch.set_num_threads(1)
 
 
 def images(*shape: int) -> Tensor:
@@ -83,7 +76,7 @@ def gradient_case(case: tuple) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("case", [*WEIGHTS, *NARROW], ids=str)
+@pytest.mark.parametrize("case", [*WEIGHTS, *FEW_READ], ids=str)
 def test_gradient_of_the_weight(case: tuple, threads: int) -> None:
     torch.set_num_threads(threads)
     big, small, exact = gradient_case(case)
@@ -97,14 +90,14 @@ def test_gradient_of_the_weight(case: tuple, threads: int) -> None:
         assert torch.equal(found, again)
         if total is None:
             assert name == "big"
-            assert case in NARROW
+            assert case in FEW_READ
             continue
         sums, sizes = image.double().sum((0, 2, 3)), image.double().abs().sum((0, 2, 3))
         assert ((total - sums).abs() < 1e-6 * sizes).all()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("case", FEW, ids=str)
+@pytest.mark.parametrize("case", FEW_MADE, ids=str)
 def test_few_outputs(case: tuple, threads: int) -> None:
     torch.set_num_threads(threads)
     n, c, d, height, width, kernel, padding = case
@@ -115,63 +108,65 @@ def test_few_outputs(case: tuple, threads: int) -> None:
     gradient = images(*exact.shape)
     of_x, of_weight = torch.autograd.grad(exact, [exact_x, exact_weight], gradient.double())
 
-    y = kernels.few_forward(x, weight, bias, padding)
+    y = kernels.few_outputs_forward(x, weight, bias, padding)
     assert y is not None
     assert y.dtype == torch.bfloat16
     within_rounding(y, exact)
-    assert torch.equal(y, kernels.few_forward(x, weight.contiguous(memory_format=torch.channels_last), bias, padding))
-    without = kernels.few_forward(x, weight, None, padding)
+    assert torch.equal(
+        y, kernels.few_outputs_forward(x, weight.contiguous(memory_format=torch.channels_last), bias, padding)
+    )
+    without = kernels.few_outputs_forward(x, weight, None, padding)
     assert without is not None
     within_rounding(without, exact - bias.view(1, -1, 1, 1))
 
-    both = kernels.few_backward(x, gradient, weight, padding, True, True, masked=False)
+    both = kernels.few_outputs_backward(x, gradient, weight, padding, True, True, masked=False)
     assert both is not None
     dx, dw = both
     within_rounding(dx, of_x)
     assert (dw - of_weight).norm() < 2e-6 * of_weight.norm()
-    masked, nothing = kernels.few_backward(x, gradient, weight, padding, True, False, masked=True)
+    masked, nothing = kernels.few_outputs_backward(x, gradient, weight, padding, True, False, masked=True)
     assert nothing is None
     assert torch.equal(masked, torch.where(x > 0, dx, 0))
-    nothing, alone = kernels.few_backward(x, gradient, weight, padding, False, True, masked=True)
+    nothing, alone = kernels.few_outputs_backward(x, gradient, weight, padding, False, True, masked=True)
     assert nothing is None
     assert torch.equal(alone, dw)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("case", NARROW, ids=str)
+@pytest.mark.parametrize("case", FEW_READ, ids=str)
 def test_few_channels_read(case: tuple, threads: int) -> None:
     torch.set_num_threads(threads)
     n, c, d, height, width, kernel, stride, padding = case
     torch.manual_seed(3)
     x, weight, bias = images(n, c, height, width), torch.randn(d, c, *kernel).bfloat16(), torch.randn(d)
     exact = F.conv2d(x.double(), weight.double(), None, stride, padding)
-    plain = kernels.narrow_forward(x, weight, None, stride, padding)
+    plain = kernels.few_inputs_forward(x, weight, None, stride, padding)
     assert plain is not None
     within_rounding(plain, exact)
-    shifted = kernels.narrow_forward(x, weight, bias, stride, padding)
+    shifted = kernels.few_inputs_forward(x, weight, bias, stride, padding)
     within_rounding(shifted, exact + bias.view(1, -1, 1, 1))
-    assert torch.equal(kernels.narrow_forward(x, weight, bias, stride, padding, relu=True), shifted.relu())
+    assert torch.equal(kernels.few_inputs_forward(x, weight, bias, stride, padding, relu=True), shifted.relu())
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("case", BACK, ids=str)
+@pytest.mark.parametrize("case", TRANSPOSED, ids=str)
 def test_back_to_the_larger_image(case: tuple, threads: int) -> None:
     torch.set_num_threads(threads)
     n, d, c, height, width, kernel, stride, padding, more = case
     torch.manual_seed(2)
     small, weight, bias = images(n, d, height, width), torch.randn(d, c, *kernel).bfloat16(), torch.randn(c)
     exact = F.conv_transpose2d(small.double(), weight.double(), None, stride, padding, more)
-    plain = kernels.back(small, weight, None, exact.shape, stride, padding)
+    plain = kernels.transposed_convolution(small, weight, None, exact.shape, stride, padding)
     assert plain is not None
     within_rounding(plain, exact)
-    shifted = kernels.back(small, weight, bias, exact.shape, stride, padding)
+    shifted = kernels.transposed_convolution(small, weight, bias, exact.shape, stride, padding)
     within_rounding(shifted, exact + bias.view(1, -1, 1, 1))
     laid_out = weight.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(shifted, kernels.back(small, laid_out, bias, exact.shape, stride, padding))
-    positive = kernels.back(small, weight, bias, exact.shape, stride, padding, relu=True)
+    assert torch.equal(shifted, kernels.transposed_convolution(small, laid_out, bias, exact.shape, stride, padding))
+    positive = kernels.transposed_convolution(small, weight, bias, exact.shape, stride, padding, relu=True)
     assert torch.equal(positive, shifted.relu())
     mask = images(*exact.shape)
-    masked = kernels.back(small, weight, None, exact.shape, stride, padding, mask=mask)
+    masked = kernels.transposed_convolution(small, weight, None, exact.shape, stride, padding, mask=mask)
     assert torch.equal(masked, torch.where(mask > 0, plain, 0))
 
 
@@ -188,13 +183,13 @@ def test_numbers_that_are_not_finite_show(where: str) -> None:
     assert kernels.weight_gradient(big, small, *WEIGHTS[0][5:])[0].isnan().any()
     x, weight = images(2, 32, 6, 6), torch.randn(1, 32, 3, 3).bfloat16()
     x[1, 5, 2, 2] = float("nan")
-    assert kernels.few_forward(x, weight, None, (1, 1)).isnan().sum() == 9
+    assert kernels.few_outputs_forward(x, weight, None, (1, 1)).isnan().sum() == 9
     gradient, weight = images(2, 1, 6, 6), torch.randn(1, 32, 3, 3).bfloat16()
-    assert kernels.few_backward(x, gradient, weight, (1, 1), False, True, masked=False)[1].isnan().any()
+    assert kernels.few_outputs_backward(x, gradient, weight, (1, 1), False, True, masked=False)[1].isnan().any()
     gradient[0, 0, 1, 1] = float("nan")
-    assert kernels.few_backward(x, gradient, weight, (1, 1), True, False, masked=False)[0][0].isnan().any()
+    assert kernels.few_outputs_backward(x, gradient, weight, (1, 1), True, False, masked=False)[0][0].isnan().any()
     assert (
-        kernels.narrow_forward(
+        kernels.few_inputs_forward(
             x[:, 3:7].contiguous(memory_format=torch.channels_last),
             torch.randn(32, 4, 3, 3).bfloat16(),
             None,
@@ -205,7 +200,10 @@ def test_numbers_that_are_not_finite_show(where: str) -> None:
         .any()
     )
     weight = torch.randn(32, 64, 3, 3).bfloat16()
-    assert kernels.back(x, weight, None, (2, 64, 12, 12), (2, 2), (1, 1), relu=True).isnan().sum() == 9 * 64
+    assert (
+        kernels.transposed_convolution(x, weight, None, (2, 64, 12, 12), (2, 2), (1, 1), relu=True).isnan().sum()
+        == 9 * 64
+    )
 
 
 def test_what_does_not_fit_is_left_to_others() -> None:
@@ -215,9 +213,14 @@ def test_what_does_not_fit_is_left_to_others() -> None:
     assert kernels.weight_gradient(big.contiguous(), small, kernel, stride, padding) is None
     assert kernels.weight_gradient(big.float(), small.float(), kernel, stride, padding) is None
     assert kernels.weight_gradient(big[:0], small[:0], kernel, stride, padding) is None
-    assert kernels.back(small, torch.randn(64, 32, 3, 3).bfloat16(), None, (5, 32, 14, 14), (1, 1), (1, 1)) is None
-    assert kernels.few_forward(images(2, 16, 4, 4), torch.randn(1, 16, 3, 3).bfloat16(), None, (1, 1)) is None
-    assert kernels.few_forward(images(2, 32, 2, 2), torch.randn(1, 32, 3, 3).bfloat16(), None, (0, 0)) is None
+    assert (
+        kernels.transposed_convolution(
+            small, torch.randn(64, 32, 3, 3).bfloat16(), None, (5, 32, 14, 14), (1, 1), (1, 1)
+        )
+        is None
+    )
+    assert kernels.few_outputs_forward(images(2, 16, 4, 4), torch.randn(1, 16, 3, 3).bfloat16(), None, (1, 1)) is None
+    assert kernels.few_outputs_forward(images(2, 32, 2, 2), torch.randn(1, 32, 3, 3).bfloat16(), None, (0, 0)) is None
     with library.using(False):
         assert kernels.weight_gradient(big, small, kernel, stride, padding) is None
 
@@ -249,15 +252,20 @@ def test_layers_use_them(layer: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
                 y = layer(given)
             weights = torch.randn(y.shape).to(y.dtype) if weights is None else weights
             found.append([y.detach(), *torch.autograd.grad(y, [given, *layer.parameters()], weights)])
-    few = min(layer.weight.shape[:2]) < 32 and layer.stride == (1, 1)
-    narrow = layer.weight.shape[1] == 1 and not few
-    forth_and_back = ["back", "weight_gradient"] if isinstance(layer, ConvTranspose2d) else ["weight_gradient", "back"]
-    expected = ["narrow_forward", "narrow_gradient"] if narrow else forth_and_back
-    assert calls == (["few_forward", "few_backward"] if few else expected)
+    reads_few = layer.weight.shape[1] == 1 and layer.stride == (2, 2)
+    if reads_few:
+        expected = ["few_inputs_forward", "few_inputs_gradient"]
+    elif min(layer.weight.shape[:2]) < 32:
+        expected = ["few_outputs_forward", "few_outputs_backward"]
+    elif isinstance(layer, ConvTranspose2d):
+        expected = ["transposed_convolution", "weight_gradient"]
+    else:
+        expected = ["weight_gradient", "transposed_convolution"]
+    assert calls == expected
     for ours, theirs in zip(*found, strict=True):
         assert ours.dtype == theirs.dtype
         # torch adds up the gradient of the first layer's bias in bf16
-        assert (ours.float() - theirs.float()).norm() < (5e-2 if narrow else 2e-2) * theirs.float().norm()
+        assert (ours.float() - theirs.float()).norm() < (5e-2 if reads_few else 2e-2) * theirs.float().norm()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import vaekit
-from kernels_here import need_kernels
 from vaekit.cache import VARIABLE
 from vaekit.errors import InputError
 from vaekit.native import library
@@ -18,12 +17,6 @@ from vaekit.runs import Resolved
 from vaekit.training import engine, train
 from vaekit.training.reporting import Silent
 from vaekit.training.trainer import Trainer
-
-
-@pytest.fixture
-def kernels() -> None:
-    """Skips where they cannot be had."""
-    need_kernels()
 
 
 @pytest.fixture
@@ -35,7 +28,7 @@ def anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     library._loaded.cache_clear()
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("kernels_here")
 def test_they_are_compiled_once_and_kept(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert library.in_use() is None
     with library.using(True):
@@ -51,7 +44,7 @@ def test_they_are_compiled_once_and_kept(anew: Path, monkeypatch: pytest.MonkeyP
     assert not anew.stat().st_mode & 0o022
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("kernels_here")
 def test_a_folder_that_others_may_write_to_is_not_run(anew: Path) -> None:
     anew.mkdir(parents=True)
     anew.chmod(0o777)
@@ -59,7 +52,7 @@ def test_a_folder_that_others_may_write_to_is_not_run(anew: Path) -> None:
         library.load()
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("kernels_here")
 def test_without_a_compiler(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -68,7 +61,7 @@ def test_without_a_compiler(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None
         pass
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("kernels_here")
 def test_a_compiler_that_fails(anew: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "cc"
     broken.write_text("#!/bin/sh\ntest \"$1\" = --version && echo 1 && exit 0\necho 'no such option' >&2\nexit 1\n")
@@ -85,7 +78,7 @@ def test_a_compiler_that_fails(anew: Path, tmp_path: Path, monkeypatch: pytest.M
     assert list(anew.iterdir()) == []  # nothing half-made is left
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("kernels_here")
 def test_a_damaged_file_is_made_again(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library.load()
     (kept,) = anew.iterdir()
@@ -104,7 +97,7 @@ def test_a_damaged_file_is_made_again(anew: Path, monkeypatch: pytest.MonkeyPatc
     assert kept.stat().st_ino != before
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("kernels_here")
 def test_nobody_at_home(monkeypatch: pytest.MonkeyPatch, anew: Path) -> None:
     """As in a container whose user has no entry: there is no cache folder, and trainings go on without."""
 
@@ -132,7 +125,7 @@ def test_they_are_chosen_where_they_serve(monkeypatch: pytest.MonkeyPatch) -> No
         engine._kernels("native", "cuda")
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("kernels_here")
 def test_a_run_keeps_to_what_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was stopped ends with the same bits, and one whose kernels are gone says so."""
     common = {"data": "digits", "channels": (32, 32), "dense": 8, "epochs": 2, "batch_size": 64, "threads": 1}

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
-from kernels_here import need_kernels
 from vaekit.native import library, words
 from vaekit.noise import Noise, seed_key
 
-
-@pytest.fixture(autouse=True)
-def _off_afterwards() -> Iterator[None]:
-    need_kernels()
-    yield
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("kernels_here")
 
 
 @pytest.mark.parametrize("threads", [1, 3])

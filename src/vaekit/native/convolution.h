@@ -97,6 +97,17 @@ static inline void add_to(float *sums, __m512 low, __m512 high) {
 
 enum { ROWS = 8 }; /* rows of sums that stay in registers */
 
+/* Adds to 8 rows of 32 sums the products of their pairs `rows` with the pairs of 32 columns, `front` and `back`. */
+static inline __attribute__((always_inline)) void add_products(__m512 *low, __m512 *high, const uint32_t *rows, __m512bh front,
+                                                               __m512bh back) {
+#pragma GCC unroll 8
+    for (int t = 0; t < ROWS; t++) {
+        __m512bh one = pair_of(rows + t);
+        low[t] = _mm512_dpbf16_ps(low[t], front, one);
+        high[t] = _mm512_dpbf16_ps(high[t], back, one);
+    }
+}
+
 /* Adds the pixels (count, channels) of an image to `sums`. */
 static inline void add_pixels(const uint16_t *x, int64_t count, int channels, float *sums) {
     for (int c = 0; c < channels; c += 16) {
@@ -117,8 +128,10 @@ typedef struct {
 } Tap;
 
 /* Sums of the first `many` pixels of a tile; `many` is known where this is inlined. */
-static inline __attribute__((always_inline)) void tile(const int many, const Tap *taps, int count, int D, __m512 front,
-                                                       __m512 back, __m512 (*sums)[2]) {
+static inline __attribute__((always_inline)) void tile(const int many, const Tap *taps, int count, int D, const float *bias,
+                                                       __m512 (*sums)[2]) {
+    __m512 front = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
+    __m512 back = bias ? _mm512_loadu_ps(bias + 16) : _mm512_setzero_ps();
     __m512 low[PIXELS], high[PIXELS];
 #pragma GCC unroll 8
     for (int t = 0; t < many; t++) low[t] = front, high[t] = back;
@@ -138,16 +151,17 @@ static inline __attribute__((always_inline)) void tile(const int many, const Tap
     for (int t = 0; t < many; t++) sums[t][0] = low[t], sums[t][1] = high[t];
 }
 
-static inline void tile_of(int many, const Tap *taps, int count, int D, __m512 front, __m512 back, __m512 (*sums)[2]) {
+/* `tile` for any `many` from 1 to 8; bias (32) may be null. */
+static inline void tile_of(int many, const Tap *taps, int count, int D, const float *bias, __m512 (*sums)[2]) {
     switch (many) {
-    case 1: tile(1, taps, count, D, front, back, sums); break;
-    case 2: tile(2, taps, count, D, front, back, sums); break;
-    case 3: tile(3, taps, count, D, front, back, sums); break;
-    case 4: tile(4, taps, count, D, front, back, sums); break;
-    case 5: tile(5, taps, count, D, front, back, sums); break;
-    case 6: tile(6, taps, count, D, front, back, sums); break;
-    case 7: tile(7, taps, count, D, front, back, sums); break;
-    default: tile(8, taps, count, D, front, back, sums);
+    case 1: tile(1, taps, count, D, bias, sums); break;
+    case 2: tile(2, taps, count, D, bias, sums); break;
+    case 3: tile(3, taps, count, D, bias, sums); break;
+    case 4: tile(4, taps, count, D, bias, sums); break;
+    case 5: tile(5, taps, count, D, bias, sums); break;
+    case 6: tile(6, taps, count, D, bias, sums); break;
+    case 7: tile(7, taps, count, D, bias, sums); break;
+    default: tile(8, taps, count, D, bias, sums);
     }
 }
 

@@ -33,7 +33,7 @@ static void lay_out(const Convolution *v, int image, uint16_t *padded, uint16_t 
 }
 
 /* Scratch, zero at first: weights as pairs (D / 32, reads / 2, 32), a padded image, its rows. */
-static void narrow_forward_part(const Convolution *v, int part) {
+static void few_inputs_forward_part(const Convolution *v, int part) {
     int D = v->D, numbers = reads(v), length = in_pairs(v), places = v->h * v->w;
     uint16_t *weights = (uint16_t *)(v->scratch + part * v->scratch_bytes);
     uint16_t *padded = weights + (int64_t)D * length, *rows = padded + padded_size(v);
@@ -47,24 +47,22 @@ static void narrow_forward_part(const Convolution *v, int part) {
                 int many = places - place < PIXELS ? places - place : PIXELS;
                 Tap tap = {rows + (int64_t)place * length, weights + (int64_t)d * length};
                 __m512 sums[PIXELS][2];
-                __m512 first = v->bias ? _mm512_loadu_ps(v->bias + d) : _mm512_setzero_ps();
-                __m512 second = v->bias ? _mm512_loadu_ps(v->bias + d + 16) : _mm512_setzero_ps();
-                tile_of(many, &tap, 1, length, first, second, sums);
+                tile_of(many, &tap, 1, length, v->bias ? v->bias + d : 0, sums);
                 for (int t = 0; t < many; t++)
                     put(v, ((int64_t)image * places + place + t) * D + d, sums[t][0], sums[t][1]);
             }
     }
 }
 
-int64_t narrow_forward_scratch(const Convolution *v) {
+int64_t few_inputs_forward_scratch(const Convolution *v) {
     return 2 * ((int64_t)(v->D + v->h * v->w) * in_pairs(v) + padded_size(v));
 }
 
-void narrow_forward(const Convolution *v, Parallel parallel) { run(parallel, narrow_forward_part, v); }
+void few_inputs_forward(const Convolution *v, Parallel parallel) { run(parallel, few_inputs_forward_part, v); }
 
 /* Scratch, zero at first: sums (D / 32, reads in eights, 32) in the order of `interleave`, sums of channels (D), a padded image,
  * its rows, and pairs of them. */
-static void narrow_gradient_part(const Convolution *v, int part) {
+static void few_inputs_gradient_part(const Convolution *v, int part) {
     int D = v->D, length = in_eights(v), places = v->h * v->w;
     float *sums = (float *)(v->scratch + part * v->scratch_bytes), *total = sums + (int64_t)D * length;
     uint32_t *both = (uint32_t *)(total + D);
@@ -90,12 +88,7 @@ static void narrow_gradient_part(const Convolution *v, int part) {
                     __m512i a = _mm512_loadu_si512(left), b = _mm512_setzero_si512();
                     if (place + 1 < places) b = _mm512_loadu_si512(left + D);
                     __m512bh front = (__m512bh)_mm512_unpacklo_epi16(a, b), back = (__m512bh)_mm512_unpackhi_epi16(a, b);
-#pragma GCC unroll 8
-                    for (int t = 0; t < ROWS; t++) {
-                        __m512bh one = pair_of(here + t);
-                        low[t] = _mm512_dpbf16_ps(low[t], front, one);
-                        high[t] = _mm512_dpbf16_ps(high[t], back, one);
-                    }
+                    add_products(low, high, here, front, back);
                 }
 #pragma GCC unroll 8
                 for (int t = 0; t < ROWS; t++) add_to(sum + 32 * t, low[t], high[t]);
@@ -103,13 +96,13 @@ static void narrow_gradient_part(const Convolution *v, int part) {
     }
 }
 
-int64_t narrow_gradient_scratch(const Convolution *v) {
+int64_t few_inputs_gradient_scratch(const Convolution *v) {
     int64_t length = in_eights(v), places = (int64_t)v->h * v->w;
     return 4 * (v->D * length + v->D + (places + 1) / 2 * length) + 2 * (padded_size(v) + places * length);
 }
 
-void narrow_gradient(const Convolution *v, Parallel parallel) {
-    run(parallel, narrow_gradient_part, v);
+void few_inputs_gradient(const Convolution *v, Parallel parallel) {
+    run(parallel, few_inputs_gradient_part, v);
     int numbers = reads(v), length = in_eights(v);
     for (int d = 0; d < v->D; d++) {
         int position = position_of(d);

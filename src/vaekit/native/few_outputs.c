@@ -17,7 +17,7 @@ static uint16_t rounded(float value) {
 }
 
 /* Scratch, zero at first: an image with its padding, and places for what four neighbours read beyond the last. */
-static void few_forward_part(const Convolution *v, int part) {
+static void few_outputs_forward_part(const Convolution *v, int part) {
     int C = v->C, wide = v->W + 2 * v->pw;
     uint16_t *padded = (uint16_t *)(v->scratch + part * v->scratch_bytes);
     for (int image = first_image(v, part); image < first_image(v, part + 1); image++) {
@@ -48,18 +48,18 @@ static void few_forward_part(const Convolution *v, int part) {
     }
 }
 
-int64_t few_forward_scratch(const Convolution *v) {
+int64_t few_outputs_forward_scratch(const Convolution *v) {
     return 2 * ((int64_t)(v->H + 2 * v->ph) * (v->W + 2 * v->pw) + 4) * v->C;
 }
 
-void few_forward(const Convolution *v, Parallel parallel) { run(parallel, few_forward_part, v); }
+void few_outputs_forward(const Convolution *v, Parallel parallel) { run(parallel, few_outputs_forward_part, v); }
 
 /* Both gradients in one pass: big is read once for its zeros and once for the weight.
  *
  * Scratch of a part, zero at first: gradient of the weight (D, kh, kw, C) in the order of `interleave`; weights as pairs of
  * the taps (m + 1, m), (D, kh, (kw + 1) / 2, C); the gradient of `small` as D planes with kh - 1 rows and kw columns around.
  */
-static void few_backward_part(const Convolution *v, int part) {
+static void few_outputs_backward_part(const Convolution *v, int part) {
     int H = v->H, W = v->W, C = v->C, D = v->D, kh = v->kh, kw = v->kw, Q = (kw + 1) / 2;
     int high = v->h + 2 * kh, wide = v->w + 2 * kw + 2;
     float *sums = (float *)(v->scratch + part * v->scratch_bytes);
@@ -129,7 +129,7 @@ static void few_backward_part(const Convolution *v, int part) {
     }
 }
 
-static void few_total(const Convolution *v) {
+static void few_outputs_total(const Convolution *v) {
     int64_t count = (int64_t)v->D * v->kh * v->kw * v->C;
     for (int64_t at = 0; at < count; at += 32) {
         __m512 low = _mm512_setzero_ps(), high = low;
@@ -142,13 +142,13 @@ static void few_total(const Convolution *v) {
     }
 }
 
-int64_t few_backward_scratch(const Convolution *v) {
+int64_t few_outputs_backward_scratch(const Convolution *v) {
     int64_t taps = (int64_t)v->D * v->kh * v->C;
     int64_t planes = (int64_t)v->D * (v->h + 2 * v->kh) * (v->w + 2 * v->kw + 2);
     return (4 * taps * v->kw + 4 * taps * ((v->kw + 1) / 2) + 2 * planes + 63) / 64 * 64;
 }
 
-void few_backward(const Convolution *v, Parallel parallel) {
-    run(parallel, few_backward_part, v);
-    if (v->gradient) few_total(v);
+void few_outputs_backward(const Convolution *v, Parallel parallel) {
+    run(parallel, few_outputs_backward_part, v);
+    if (v->gradient) few_outputs_total(v);
 }

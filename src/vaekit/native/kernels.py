@@ -24,7 +24,14 @@ from torch import Tensor
 
 from vaekit.native import library
 
-__all__ = ["back", "few_backward", "few_forward", "has_weight_gradient", "narrow_forward", "weight_gradient"]
+__all__ = [
+    "few_inputs_forward",
+    "few_outputs_backward",
+    "few_outputs_forward",
+    "has_weight_gradient",
+    "transposed_convolution",
+    "weight_gradient",
+]
 
 _LANES = 32  # bf16 numbers that are read at once
 _FEW = 4  # channels read that are few
@@ -52,24 +59,24 @@ class _Convolution(ctypes.Structure):
 
 def has_weight_gradient(weight: torch.Size) -> bool:
     """Whether `weight_gradient` serves for a weight (D, C, K, L), and is faster."""
-    return library.in_use() is not None and (_in_vectors(weight) or _narrow(weight))
+    return library.in_use() is not None and (_in_vectors(weight) or _few_inputs(weight))
 
 
 def _in_vectors(weight: torch.Size) -> bool:
     return not (weight[0] % _LANES or weight[1] % _LANES) and weight.numel() <= _MANY
 
 
-def _narrow(weight: torch.Size) -> bool:
+def _few_inputs(weight: torch.Size) -> bool:
     """Whether a convolution reads few channels."""
     return weight[1] <= _FEW and not weight[0] % _LANES and weight.numel() <= _MANY
 
 
-def narrow_forward(
+def few_inputs_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, relu: bool = False
 ) -> Tensor | None:
     """Convolution of an x of few channels by a weight (D, C, K, L), with the ReLU that follows; bf16 and channels-last."""
     kernels = library.in_use()
-    if kernels is None or not _narrow(weight.shape) or not _fits(x):
+    if kernels is None or not _few_inputs(weight.shape) or not _fits(x):
         return None
     height, width = _smaller(x.shape, weight.shape, stride, padding)
     if min(height, width) < 1:
@@ -79,7 +86,7 @@ def narrow_forward(
     what = _described(x.shape, y.shape, weight.shape[2:], stride, padding)
     what.big, what.weight, what.result, what.relu = x.data_ptr(), taps.data_ptr(), y.data_ptr(), relu
     what.bias = None if numbers is None else numbers.data_ptr()
-    _call(kernels, "narrow_forward", what, clear=True)
+    _call(kernels, "few_inputs_forward", what, clear=True)
     return y
 
 
@@ -104,21 +111,21 @@ def weight_gradient(
     shape = torch.Size((small.shape[1], big.shape[1], *kernel))
     if kernels is None or not has_weight_gradient(shape) or not _fits(big, small):
         return None
-    narrow = _narrow(shape)
-    if not narrow and kernel[1] * big[0].numel() // stride[1] > _PAIRS:
+    few = _few_inputs(shape)
+    if not few and kernel[1] * big[0].numel() // stride[1] > _PAIRS:
         return None
     gradient = _floats((shape[0], *kernel, shape[1]))
-    if narrow and total_of == "big":
+    if few and total_of == "big":
         total_of = None
     total = None if total_of is None else _floats((shape[1] if total_of == "big" else shape[0],))
     what = _described(big.shape, small.shape, kernel, stride, padding)
     what.big, what.small, what.gradient = big.data_ptr(), small.data_ptr(), gradient.data_ptr()
     what.total, what.of_big = None if total is None else total.data_ptr(), total_of == "big"
-    _call(kernels, "narrow_gradient" if narrow else "weight_gradient", what, clear=narrow)
+    _call(kernels, "few_inputs_gradient" if few else "weight_gradient", what, clear=few)
     return gradient.permute(0, 3, 1, 2), total
 
 
-def back(
+def transposed_convolution(
     small: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -152,11 +159,11 @@ def back(
     what.small, what.weight, what.result = small.data_ptr(), taps.data_ptr(), result.data_ptr()
     what.bias = None if numbers is None else numbers.data_ptr()
     what.relu, what.masked, what.big = relu, mask is not None, None if mask is None else mask.data_ptr()
-    _call(kernels, "back", what, clear=True)
+    _call(kernels, "transposed_convolution", what, clear=True)
     return result
 
 
-def few_forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair) -> Tensor | None:
+def few_outputs_forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair) -> Tensor | None:
     """Convolution with stride 1 of x by a weight of few output channels, bf16 and channels-last; bias float32."""
     kernels = library.in_use()
     if kernels is None or x.shape[1] % _LANES or not _fits(x):
@@ -171,14 +178,14 @@ def few_forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair) -
     what = _described(x.shape, y.shape, kernel, (1, 1), padding)
     what.big, what.weight, what.result = x.data_ptr(), taps.data_ptr(), y.data_ptr()
     what.bias = None if numbers is None else numbers.data_ptr()
-    _call(kernels, "few_forward", what, clear=True)
+    _call(kernels, "few_outputs_forward", what, clear=True)
     return y
 
 
-def few_backward(
+def few_outputs_backward(
     x: Tensor, gradient: Tensor, weight: Tensor, padding: Pair, of_x: bool, of_weight: bool, masked: bool
 ) -> tuple[Tensor | None, Tensor | None] | None:
-    """Gradients of `few_forward`'s x (bf16) and weight (float32), each if asked for, in one pass.
+    """Gradients of `few_outputs_forward`'s x (bf16) and weight (float32), each if asked for, in one pass.
 
     Args:
         gradient: of what the convolution made; bf16, channels-last.
@@ -195,7 +202,7 @@ def few_backward(
     what.big, what.small, what.weight, what.masked = x.data_ptr(), gradient.data_ptr(), taps.data_ptr(), masked
     what.result = None if dx is None else dx.data_ptr()
     what.gradient = None if dw is None else dw.data_ptr()
-    _call(kernels, "few_backward", what, clear=True)
+    _call(kernels, "few_outputs_backward", what, clear=True)
     return dx, None if dw is None else dw.permute(0, 3, 1, 2)
 
 

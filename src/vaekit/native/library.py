@@ -25,7 +25,10 @@ from vaekit.cache import VARIABLE, cache_folder
 _SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".c", ".h"))
 _OPTIONS = ("-O3", "-std=c11", "-shared", "-fPIC", *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "bf16")))
 _SECONDS = 120
-_CONVOLUTIONS = ("weight_gradient", "back", "few_forward", "few_backward", "narrow_forward", "narrow_gradient")
+_CONVOLUTIONS = (
+    *("weight_gradient", "transposed_convolution"),
+    *("few_inputs_forward", "few_inputs_gradient", "few_outputs_forward", "few_outputs_backward"),
+)
 
 _used: ContextVar[bool] = ContextVar("used", default=False)
 
@@ -57,7 +60,13 @@ def in_use() -> ctypes.CDLL | None:
 
 def available() -> bool:
     """Whether this machine can have them; compiles them if need be."""
-    return not isinstance(_loaded(), UnavailableError)
+    return problem() is None
+
+
+def problem() -> str | None:
+    """Why this machine cannot have them; None where it can."""
+    found = _loaded()
+    return str(found) if isinstance(found, UnavailableError) else None
 
 
 def load() -> ctypes.CDLL:

@@ -71,15 +71,8 @@ static void weight_part(const Convolution *v, int part) {
                                 int64_t row = (int64_t)m * v->H + v->sh * i + k - v->ph;
                                 const uint32_t *there = big + a * one_big + row * P * C + c;
                                 const uint32_t *here = small + a * one_small + (int64_t)i * P * D + d;
-                                for (int p = 0; p < P; p++, there += C, here += D) {
-                                    __m512bh front = pairs(there), back = pairs(there + 16);
-#pragma GCC unroll 8
-                                    for (int t = 0; t < ROWS; t++) {
-                                        __m512bh one = pair_of(here + t);
-                                        low[t] = _mm512_dpbf16_ps(low[t], front, one);
-                                        high[t] = _mm512_dpbf16_ps(high[t], back, one);
-                                    }
-                                }
+                                for (int p = 0; p < P; p++, there += C, here += D)
+                                    add_products(low, high, here, pairs(there), pairs(there + 16));
                             }
 #pragma GCC unroll 8
                         for (int t = 0; t < ROWS; t++) add_to(sum + 32 * t, low[t], high[t]);

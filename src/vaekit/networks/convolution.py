@@ -217,30 +217,22 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, w, y = ctx.saved_tensors
         stride, padding = ctx.stride, ctx.padding
-        x_type, w_type, b_type = ctx.types
         g = _channels_last(grad)
         if y is not None and not is_masked(grad):
             g = masked(g, _channels_last(y))
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        mask = x if ctx.input_rectified else None
         dx = dw = db = None
-        # the gradient of x last: its zeros are set while it is in the caches
-        if ctx.needs_input_grad[1] and not ctx.few:
-            big, small = (g, x) if ctx.transposed else (x, g)
-            total_of = ("big" if ctx.transposed else "small") if ctx.needs_input_grad[2] else None
-            if (found := native.weight_gradient(big, small, w.shape[2:], stride, padding, total_of)) is not None:
-                dw, db = (
-                    None if each is None else each.to(kind) for each, kind in zip(found, ctx.types[1:], strict=True)
-                )
-        if ctx.needs_input_grad[2] and db is None:
-            db = _rows(g).sum(0).to(b_type)
         if ctx.few:
-            of_x, of_weight = ctx.needs_input_grad[:2]
-            both = native.few_backward(x, g, w, padding, of_x, of_weight, masked=ctx.input_rectified)
-            if both is not None:
-                dx, dw = (None if each is None else each.to(kind) for each, kind in zip(both, ctx.types, strict=False))
-                if dx is not None and ctx.input_rectified:
-                    mark_masked(dx)
-                return dx, dw, db, None, None, None, None, None, None
-        if ctx.needs_input_grad[1] and dw is None:
+            both = native.few_outputs_backward(x, g, w, padding, of_x, of_weight, masked=mask is not None)
+            dx, dw = (None, None) if both is None else both
+        elif of_weight:
+            big, small = (g, x) if ctx.transposed else (x, g)
+            total_of = ("big" if ctx.transposed else "small") if of_bias else None
+            dw, db = native.weight_gradient(big, small, w.shape[2:], stride, padding, total_of) or (None, None)
+        if of_bias and db is None:
+            db = _rows(g).sum(0)
+        if of_weight and dw is None:
             if ctx.transposed:
                 dw = _weight_grad(g, x, w, stride, padding)
             elif ctx.few:
@@ -248,19 +240,20 @@ class _Convolution(torch.autograd.Function):
                 dw = _weight_grad(g, x, w.transpose(0, 1), stride, back).flip(2, 3).transpose(0, 1)
             else:
                 dw = _weight_grad(x, g, w, stride, padding)
-            dw = dw.to(w_type)
-        if ctx.needs_input_grad[0]:
+        # the gradient of x last: its zeros are set while it is in the caches
+        if of_x and dx is None and not ctx.transposed:
+            dx = native.transposed_convolution(g, w, None, x.shape, stride, padding, mask=mask)
+        set_already = dx is not None
+        if of_x and dx is None:
             if ctx.transposed:
                 dx = F.conv2d(g, w, None, stride, padding)
-            elif (
-                dx := native.back(g, w, None, x.shape, stride, padding, mask=x if ctx.input_rectified else None)
-            ) is None:
+            else:
                 dx = _onednn_grad(g, x, w, stride, padding, (True, False, False))
-            elif ctx.input_rectified:
-                mark_masked(dx)
-            dx = dx.to(x_type)
-            if ctx.input_rectified and not is_masked(dx):
-                masked_(dx, x)
+        dx, dw, db = (
+            None if each is None else each.to(kind) for each, kind in zip((dx, dw, db), ctx.types, strict=True)
+        )
+        if dx is not None and mask is not None:
+            mark_masked(dx) if set_already else masked_(dx, x)
         return dx, dw, db, None, None, None, None, None, None
 
 
@@ -280,12 +273,12 @@ def _output(
     if transposed:
         sizes = zip(x.shape[2:], w.shape[2:], stride, padding, output_padding, strict=True)
         shape = (x.shape[0], w.shape[1], *((n - 1) * s - 2 * p + k + extra for n, k, s, p, extra in sizes))
-        if (y := native.back(x, w, bias, shape, stride, padding, relu)) is not None:
+        if (y := native.transposed_convolution(x, w, bias, shape, stride, padding, relu)) is not None:
             return y
         y = F.conv_transpose2d(x, w, b, stride, padding, output_padding)
-    elif (found := native.narrow_forward(x, w, bias, stride, padding, relu)) is not None:
+    elif (found := native.few_inputs_forward(x, w, bias, stride, padding, relu)) is not None:
         return found
-    elif few and (found := native.few_forward(x, w, bias, padding)) is not None:
+    elif few and (found := native.few_outputs_forward(x, w, bias, padding)) is not None:
         y = found
     elif few and w.shape[0] <= min(_FEW_OUTPUTS_FORWARD, w.shape[1] // _INPUTS_PER_OUTPUT):
         y = _by_taps(x, w, b, padding)

@@ -44,10 +44,8 @@ def _kernels(asked: str, device: str) -> str:
     if asked == "native":
         if device != "cpu":
             raise InputError("--kernels native: they compute on a CPU; add --device cpu or choose auto")
-        try:
-            native.load()
-        except native.UnavailableError as error:
-            raise InputError(f"--kernels native: {error}; choose auto") from None
+        if problem := native.problem():
+            raise InputError(f"--kernels native: {problem}; choose auto")
     return "native" if asked != "torch" and device == "cpu" and native.available() else "torch"
 
 
@@ -88,15 +86,10 @@ def with_kernels(resolved: Resolved, processes: Processes) -> bool:
 
 def lost_kernels(resolved: Resolved) -> str | None:
     """A sentence for a run that goes on without the kernels that it began with."""
-    if resolved.kernels != "native" or native.available():
+    problem = native.problem() if resolved.kernels == "native" else None
+    if problem is None:
         return None
-    try:
-        native.load()
-    except native.UnavailableError as error:
-        return (
-            f"the run began with native kernels ({error}); it goes on with torch's operators, so the last bits differ"
-        )
-    return None
+    return f"the run began with native kernels ({problem}); it goes on with torch's operators, so the last bits differ"
 
 
 Key = int | Sequence[int]

@@ -8,21 +8,17 @@
 #include "convolution.h"
 
 /* Scratch, zero at first: weights as pairs (kh, kw, C / 32, D / 2, 32); an image of `small` with kw zeros left and right. */
-static void back_part(const Convolution *v, int part) {
+static void transposed_part(const Convolution *v, int part) {
     int H = v->H, W = v->W, C = v->C, h = v->h, w = v->w, D = v->D, kh = v->kh, kw = v->kw, wide = w + 2 * kw + PIXELS;
     uint16_t *weights = (uint16_t *)(v->scratch + part * v->scratch_bytes);
     uint16_t *padded = weights + (int64_t)kh * kw * C * D;
-    const __m512i front = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-    const __m512i back = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
     uint16_t *to = weights;
     for (int tap = 0; tap < kh * kw; tap++)
         for (int c = 0; c < C; c += 32)
             for (int d = 0; d < D; d += 2, to += 64) {
                 const uint16_t *from = v->weight + ((int64_t)d * kh * kw + tap) * C + c;
                 __m512i a = _mm512_loadu_si512(from), b = _mm512_loadu_si512(from + (int64_t)kh * kw * C);
-                __m512i low = _mm512_unpacklo_epi16(a, b), high = _mm512_unpackhi_epi16(a, b);
-                _mm512_storeu_si512(to, _mm512_permutex2var_epi32(low, front, high));
-                _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi32(low, back, high));
+                store_in_order((float *)to, (__m512)_mm512_unpacklo_epi16(a, b), (__m512)_mm512_unpackhi_epi16(a, b));
             }
     for (int image = first_image(v, part); image < first_image(v, part + 1); image++) {
         const uint16_t *x = v->small + (int64_t)image * h * w * D;
@@ -31,39 +27,35 @@ static void back_part(const Convolution *v, int part) {
         for (int r = 0; r < H; r++)
             for (int phase = 0; phase < v->sw && phase < W; phase++) {
                 int pixels = (W - phase + v->sw - 1) / v->sw, tiles = (pixels + PIXELS - 1) / PIXELS;
-                for (int c = 0; c < C; c += 32) {
-                    __m512 first = v->bias ? _mm512_loadu_ps(v->bias + c) : _mm512_setzero_ps();
-                    __m512 second = v->bias ? _mm512_loadu_ps(v->bias + c + 16) : _mm512_setzero_ps();
+                for (int c = 0; c < C; c += 32)
                     for (int number = 0; number < tiles; number++) {
                         int begin = pixels * number / tiles, many = pixels * (number + 1) / tiles - begin, count = 0;
                         int q = phase + begin * v->sw;
                         Tap taps[kh * kw];
                         for (int k = (r + v->ph) % v->sh; k < kh; k += v->sh) {
-                            int i = (r + v->ph - k) / v->sh; /* may lie outside, where no row is */
-                            if (r + v->ph < k || i >= h) continue;
+                            int i = (r + v->ph - k) / v->sh;
+                            if (r + v->ph < k || i >= h) continue; /* no such row */
                             for (int m = (q + v->pw) % v->sw; m < kw; m += v->sw) {
-                                int j = q + v->pw - m; /* a multiple of sw, from -kw + 1 on */
-                                j = j < 0 ? -(-j / v->sw) : j / v->sw;
+                                int j = (q + v->pw - m) / v->sw; /* exactly; from -kw + 1 on */
                                 if (j >= w + kw) continue;
                                 taps[count].pixel = padded + ((int64_t)i * wide + j + kw) * D;
                                 taps[count++].weight = weights + ((int64_t)(k * kw + m) * C + c) * D;
                             }
                         }
                         __m512 sums[PIXELS][2];
-                        tile_of(many, taps, count, D, first, second, sums);
+                        tile_of(many, taps, count, D, v->bias ? v->bias + c : 0, sums);
                         for (int t = 0; t < many; t++) {
                             int64_t at = (((int64_t)image * H + r) * W + q + t * v->sw) * C + c;
                             put(v, at, sums[t][0], sums[t][1]);
                         }
                     }
-                }
             }
     }
 }
 
-int64_t back_scratch(const Convolution *v) {
+int64_t transposed_convolution_scratch(const Convolution *v) {
     int64_t padded = (int64_t)v->h * (v->w + 2 * v->kw + PIXELS) * v->D;
     return 2 * ((int64_t)v->kh * v->kw * v->C * v->D + padded);
 }
 
-void back(const Convolution *v, Parallel parallel) { run(parallel, back_part, v); }
+void transposed_convolution(const Convolution *v, Parallel parallel) { run(parallel, transposed_part, v); }
