@@ -25,19 +25,27 @@ def plain(text: str) -> str:
 
 
 def paragraph(part: str) -> str:
-    """One of a docstring: indented lines are formulas."""
+    """One of a docstring: indented lines are formulas, and lists stay lists."""
     lines = part.split("\n")
     if all(line.startswith("    ") for line in lines):
         return "\n".join(["```", *(line[4:] for line in lines), "```"])
+    if lines[0].startswith("- "):
+        return "\n".join(plain(line) for line in lines)
     return plain(" ".join(part.split()))
 
 
 def families() -> str:
     rows = [
-        f"| {name} | `{each.command}` | {each.source} |".replace("``", "every preset")
+        f"| {name} | `{each.command}` | {each.source} |".replace("``", "`--model vae`, the default")
         for name, each in FAMILIES.items()
     ]
-    return "\n".join(["| model | settings, added to those of any preset | source |", "| --- | --- | --- |", *rows])
+    return "\n".join(
+        [
+            "| model | settings, added to a preset of `--model vae` such as `conv` or `mlp` | source |",
+            "| --- | --- | --- |",
+            *rows,
+        ]
+    )
 
 
 def combinations() -> str:

@@ -7,6 +7,7 @@ progress and problems.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from typing import NoReturn
 from vaekit import __version__
 from vaekit.commands.arguments import Parser
 from vaekit.errors import InputError, RunError, unknown
+
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 VERBS = {
     "inspect": "look at a data set: sizes, values, duplicates, odd images, and what suits it",
@@ -30,15 +33,15 @@ VERBS = {
     "traverse": "move one latent at a time, to see what each does",
     "denoise": "restore corrupted images",
     "embed": "write down the codes of own images, with their names",
-    "anomaly": "rank own images by how unlike the model's they are, with a threshold and heat maps",
-    "augment": "make new labelled images from near real ones, or from classes",
+    "anomaly": "rank your images by how unlike the training images they are, with a threshold and heat maps",
+    "augment": "make new labelled images, near real ones or from a class's prior",
     "impute": "fill in hidden pixels, several times over",
     "morph": "make a film that goes from image to image",
     "embeddings": "write down the vectors that a model learned for its labels",
     "doctor": "find what is wrong with a run, and the setting to change (exit code 0 for sick runs too)",
     "report": "write a run's figures and its report.html anew",
     "explore": "walk through a model's latent space in the browser, live",
-    "export": "write a model for other programs: ONNX, torch.export or safetensors",
+    "export": "write a model for other programs (ONNX, torch.export, safetensors), or as a page to explore it",
     "push": "share a model on the Hugging Face Hub",
     "pull": "fetch a model from the Hugging Face Hub",
     "import-keras": "make a model of the weights of a Keras autoencoder",
@@ -160,7 +163,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if os.environ.get("VAEKIT_DEBUG"):
             raise
         where = f"{problem.filename}: " if problem.filename else ""
-        _complain(f"{where}{problem.strerror or problem}; make room or choose another place")
+        mend = "; make room or choose another place" if problem.errno in _NO_PLACE else ""
+        _complain(f"{where}{problem.strerror or problem}{mend}")
         code = 1
     except Exception as problem:
         if os.environ.get("VAEKIT_DEBUG"):

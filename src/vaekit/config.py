@@ -146,14 +146,16 @@ def set_flags(config: Any, given: dict[str, Any], also: Iterable[str] = ()) -> A
         if flag.name in left:
             del left[flag.name]
     for name in left:
-        option = _option(name)
+        option = _option(name if left[name] is not False else f"no_{name}")
         paths = [flag.path for flag in every_flag(config) if flag.name == name]
         ways = [tuple(word.partition("=")[::2] for word in path if "=" in word) for path in paths]
         if ways:
-            *above, (table, _) = min(ways, key=len)  # what need be chosen for it, the fewest choices
+            usual = {(flag.name, flag.value) for flag in flags(type(config)()) if flag.table}
+            # what need be chosen for it: the fewest choices, and of these what is chosen where nothing is said
+            *above, (table, first) = min(ways, key=lambda way: (len(way), -len(usual.intersection(way))))
             owners = sorted({way[-1][1] for way in ways if way[:-1] == tuple(above) and way[-1][0] == table})
             listed = " or ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
-            add = " ".join(f"{_option(choice)} {entry}" for choice, entry in (*above, (table, owners[0])))
+            add = " ".join(f"{_option(choice)} {entry}" for choice, entry in (*above, (table, first)))
             raise InputError(f"option {option} belongs to {_option(table)} {listed}, which is not chosen; add {add}")
         raise unknown("option", option, [*also, *(flag.option for flag in flags(config))])
     return config

@@ -9,7 +9,6 @@ from vaekit.models.table import MODELS
 from vaekit.probability.continuous_bernoulli import ContinuousBernoulli
 from vaekit.probability.laplace import Laplace
 from vaekit.probability.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood
-from vaekit.probability.logistic import DiscretizedLogistic
 from vaekit.settings import Config
 
 _NARROW = 1.0 / 255.0  # one grey level
@@ -37,9 +36,9 @@ def check_fit(config: Config, info: DataInfo) -> list[str]:
     _check_target(config)
     if dequantized:
         _check_dequantized(likelihood, info)
-    if isinstance(likelihood, DiscretizedLogistic):
-        _check_levels(info, binary)
     name = LIKELIHOODS.name_of(likelihood)
+    if getattr(likelihood, "whole_levels", False):
+        _check_levels(name, info, binary)
     if binary and isinstance(likelihood, ContinuousBernoulli):
         raise InputError(
             f"--likelihood {name}: the targets are only black and white, where its density grows without end; "
@@ -80,7 +79,7 @@ def _check_target(config: Config) -> None:
 
 
 def _check_dequantized(likelihood: Likelihood, info: DataInfo) -> None:
-    if isinstance(likelihood, DiscretizedLogistic):
+    if getattr(likelihood, "whole_levels", False):
         raise InputError(
             f"--binarization dequantize: makes pixels continuous and --likelihood {LIKELIHOODS.name_of(likelihood)} "
             "scores whole grey levels; choose --binarization none, or another likelihood"
@@ -97,15 +96,14 @@ def _check_dequantized(likelihood: Likelihood, info: DataInfo) -> None:
         )
 
 
-def _check_levels(info: DataInfo, binary: bool) -> None:
+def _check_levels(name: str, info: DataInfo, binary: bool) -> None:
     if binary:
         raise InputError(
-            "--likelihood discretized-logistic: the targets are only black and white, two of its 256 levels; "
-            "choose bernoulli"
+            f"--likelihood {name}: the targets are only black and white, two of its 256 levels; choose bernoulli"
         )
     if not info.whole:
         raise InputError(
-            f"--likelihood discretized-logistic: {info.name!r} has fractional pixels, and it scores whole grey levels; "
+            f"--likelihood {name}: {info.name!r} has fractional pixels, and it scores whole grey levels; "
             "choose gaussian, or give uint8 images"
         )
 

@@ -24,6 +24,7 @@ from vaekit.objectives.elbo import Elbo
 from vaekit.objectives.schedules import BETA_SCHEDULES, BetaSchedule, Constant
 from vaekit.objectives.table import OBJECTIVES, Objective
 from vaekit.probability.logistic import DiscretizedLogistic
+from vaekit.probability.logistic_mixture import LogisticMixture
 from vaekit.probability.optimal_gaussian import OptimalGaussian
 from vaekit.quantizers.codebooks import Ema
 from vaekit.shipped import shipped
@@ -184,7 +185,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         Config(model=HierarchicalConfig(), training=Training(epochs=20, gradient_clip=200.0)),
     ),
     "hierarchical-cifar": (
-        "CIFAR-10 on a GPU: 21 levels of maps of latents of 4x4 to 16x16, a probability of whole grey levels",
+        "CIFAR-10 on a GPU: 21 levels of maps of latents of 4x4 to 16x16, mixtures of logistics for whole grey levels",
         Config(
             data=Data(data="cifar-10"),
             model=HierarchicalConfig(
@@ -195,7 +196,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
                 blocks=2,
                 normalization="group",
                 activation="silu",
-                likelihood=DiscretizedLogistic(),
+                likelihood=LogisticMixture(pixel_components=10),
             ),
             training=Training(epochs=100, batch_size=64, learning_rate=1e-3, gradient_clip=200.0, ema_decay=0.999),
         ),

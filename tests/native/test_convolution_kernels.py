@@ -335,3 +335,27 @@ def test_padding_added_to_the_output_is_less_than_the_stride() -> None:
     """torch refuses more, and so do the layers."""
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match="output padding"):
         ConvTranspose2d(32, 32, 3, 2, 1, 2)(torch.randn(8, 32, 16, 16))
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_a_whole_pass_has_the_same_bits_each_time(threads: int) -> None:
+    """Threads that met in one place of memory would show: here every kernel runs thirty times, on the bits of one pass."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        Conv2d(1, 32, 3, 2, 1, relu=True),
+        Conv2d(32, 64, 3, 2, 1, relu=True),
+        ConvTranspose2d(64, 64, 3, 2, 1, 1, relu=True),
+        ConvTranspose2d(64, 32, 3, 2, 1, 1, relu=True),
+        ConvTranspose2d(32, 1, 3, 1, 1),
+    )
+    x = torch.randn(67, 1, 28, 28)
+
+    def passed() -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = network(x)
+        return [y.detach(), *torch.autograd.grad(y.float().square().sum(), list(network.parameters()))]
+
+    first = passed()
+    for _ in range(29):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(passed(), first, strict=True))

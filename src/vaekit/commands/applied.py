@@ -34,7 +34,7 @@ from vaekit.files.decode import ENDINGS
 from vaekit.records import print_json
 from vaekit.trained import Own, Trained, load
 
-_MOST_NORMAL = 5000  # normal images that a threshold is taken from
+_MOST_NORMAL = 5000  # of the run's own, which a threshold is taken from
 _PICTURED = 16  # images that are filled in for a picture, if not told otherwise
 _GREY = 0.5  # of hidden pixels in pictures
 
@@ -133,7 +133,7 @@ def _normal(trained: Trained, options: Any) -> Images:
     """Images that the threshold is taken from: never test images, and none that the model was trained on."""
     if options.normal is not None:
         own = trained.read(options.normal, data_folder(options.data_dir), "--normal")
-        return own.images.spread(_MOST_NORMAL)
+        return own.images
     splits = load_splits(trained.config.data, data_folder(options.data_dir))
     if splits.info != trained.info:
         raise InputError(

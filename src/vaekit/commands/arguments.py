@@ -156,8 +156,16 @@ class Parser(argparse.ArgumentParser):
             return unknown("option", option, self.options[1:], more=f"{self.prog} --help")
         return InputError(f"argument {word!r} is one too many; write {self.usage_line()}")
 
-    def number(self, flag: str, default: int | float | None, help: str, least: float = 1, most: float = MOST) -> None:
-        """Add a flag that takes a number of `default`'s type (an int for None), from `least` to `most`."""
+    def number(
+        self,
+        flag: str,
+        default: int | float | None,
+        help: str,
+        least: float = 1,
+        most: float = MOST,
+        unset: str = "all",
+    ) -> None:
+        """Add a flag that takes a number of `default`'s type (an int for None, which means `unset`) in a range."""
         kind = float if isinstance(default, float) else int
         word = "a whole number" if kind is int else "a number"
         allowed = limits(Leaf("", ge=least, lt=2**63) if most == _LARGEST else Leaf("", ge=least, le=most))
@@ -173,7 +181,7 @@ class Parser(argparse.ArgumentParser):
                 raise argparse.ArgumentTypeError(f"{text} is out of range; give {word} ({allowed})")
             return value
 
-        shown = facts("all" if default is None else default, allowed)
+        shown = facts(unset if default is None else default, allowed)
         metavar = "N" if kind is int else "X"
         self.add_argument(flag, type=parse, default=default, metavar=metavar, help=f"{help} {shown}")
 
@@ -221,7 +229,11 @@ class Parser(argparse.ArgumentParser):
 
     def model(self) -> None:
         """Add the model, and where its data are."""
-        self.add_argument("run", metavar="RUN", help="run folder, or a model.safetensors file")
+        self.add_argument(
+            "run",
+            metavar="RUN",
+            help="run folder, model.safetensors file, or name of a model that comes along (vaekit list shipped)",
+        )
 
     def applied(self) -> None:
         """Add the model, own images, where the run's data are, and where to compute."""

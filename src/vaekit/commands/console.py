@@ -200,7 +200,7 @@ def listing(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def _family(family: Family) -> str:
-    return f"{family.command or 'what every preset is'} ({family.source})"
+    return f"{family.command or 'what --model vae is'} ({family.source})"
 
 
 def combination(objective: str) -> str:

@@ -16,7 +16,10 @@ class Sizing:
     """The shape that images of a folder or an archive are brought to."""
 
     image_size: int | None = leaf(
-        None, "side of the images in pixels (none: their own where all share one up to 128, else 64)", ge=1, le=4096
+        None,
+        "side of the images in pixels (none: as they are, if all have one size of at most 128; else 64)",
+        ge=1,
+        le=4096,
     )
     input_size: int | None = leaf(
         None, "with --target: side of the images to restore, where it differs from that of the targets", ge=1, le=4096

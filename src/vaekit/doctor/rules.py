@@ -15,6 +15,7 @@ from vaekit.probability.likelihoods import LIKELIHOODS
 _DEAD, _FEWEST_UNITS = 0.97, 16
 _MOVED, _LATE = 0.4, 0.3
 _FEW_STEPS, _FEW_IMAGES = 100, 1000
+_HOLD = "--likelihood gaussian --no-learn-sigma"
 
 
 def dead_units(evidence: Evidence, records: Records) -> Iterator[Finding]:
@@ -165,9 +166,7 @@ def _sigma(evidence: Evidence) -> Iterator[Finding]:
             "The decoder's variance collapses: sigma is below one grey level.",
             f"{said}. Below 1/255 = 0.0039 a density rewards pixels that are rounded, not a better model, and has no upper "
             "bound.",
-            "Score grey levels (--likelihood discretized-logistic)"
-            if whole
-            else "Hold it: --no-learn-sigma --sigma 0.02.",
+            "Score grey levels (--likelihood discretized-logistic)" if whole else f"Hold it: {_HOLD} --sigma 0.02.",
             None,
             numbers,
         )
@@ -177,11 +176,11 @@ def _sigma(evidence: Evidence) -> Iterator[Finding]:
     loss = pixels.size * (math.log(ratio) + 0.5 / ratio**2 - 0.5)
     size = "small" if ratio < 1 else "large"
     if learned:
-        cause = (
-            "it is still falling: train longer, --epochs" if ratio > 1 else "the training images are known by heart: "
+        remedy = (
+            "Sigma is learned and still on its way down: train longer (--epochs)."
+            if ratio > 1
+            else f"Sigma is that of training images, which are known by heart: give more of them, or hold it ({_HOLD})."
         )
-        cause += "" if ratio > 1 else "give more of them, or hold sigma with --no-learn-sigma"
-        remedy = f"Learned on training images, {cause}."
     else:
         remedy = f"Learn it (--learn-sigma), or set --sigma {pixels.rmse:.2g}."
     yield Finding(

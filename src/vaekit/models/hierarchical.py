@@ -179,7 +179,7 @@ class HierarchicalConfig:
         return HierarchicalModel(
             Ascent(info.seen_shape, self.widths, self.blocks, style),
             Descent(
-                (self.likelihood.outputs * channels, height, width),
+                (self.likelihood.num_outputs(channels), height, width),
                 self.widths,
                 self.levels,
                 self.latent_channels,

@@ -172,7 +172,7 @@ class VAEConfig:
         size = self.conditioning.size(info)
         encoder = self.network.encoder(info.seen_shape, size)
         num_features: int = encoder.num_features  # type: ignore[assignment]
-        decoded = (self.likelihood.outputs * info.shape[0], *info.shape[1:])
+        decoded = (self.likelihood.num_outputs(info.shape[0]), *info.shape[1:])
         return VAEModel(
             encoder=encoder,
             posterior=self.posterior.build(num_features, self.latent_dim),

@@ -240,7 +240,7 @@ class VQConfig:
         code_dim = self.quantizer.code_dim
         layers = descent(info.seen_shape[0], self.channels, self.blocks, "relu", "none")
         to_codes = initialize(Conv2d(self.channels[-1], code_dim, 1))
-        decoded = (self.likelihood.outputs * info.shape[0], *info.shape[1:])
+        decoded = (self.likelihood.num_outputs(info.shape[0]), *info.shape[1:])
         from_codes = initialize(Conv2d(code_dim, self.channels[-1], 3, 1, 1))
         places = Grid(grid[0] * grid[1], quantizer.num_books, quantizer.num_codes)
         return VQModel(

@@ -102,7 +102,8 @@ class _ContinuousBernoulliHead(nn.Module):
 class ContinuousBernoulli:
     """Continuous Bernoulli pixels on logits: the cross-entropy made a density (Loaiza-Ganem and Cunningham 2019)."""
 
-    outputs = 1
+    def num_outputs(self, channels: int) -> int:
+        return channels
 
     def build(self, channels: int = 1) -> nn.Module:
         return _ContinuousBernoulliHead()

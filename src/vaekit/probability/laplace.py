@@ -50,8 +50,10 @@ class Laplace:
 
     laplace_scale: float = leaf(0.1, "mean absolute deviation of a pixel, in grey values from 0 to 1", gt=0, le=10)
     learn_laplace_scale: bool = leaf(True, "learn the Laplace scale, starting from --laplace-scale")
-    outputs = 1
     unbounded = True
+
+    def num_outputs(self, channels: int) -> int:
+        return channels
 
     def build(self, channels: int = 1) -> nn.Module:
         return _LaplaceHead(self.laplace_scale, self.learn_laplace_scale)

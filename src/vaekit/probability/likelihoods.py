@@ -35,18 +35,20 @@ class ImageDistribution(Protocol):
 class Likelihood(Protocol):
     """An entry of the table: builds the module that turns a decoder's output into a distribution.
 
-    The module's `forward` takes (*sample_shape, batch, outputs * channels, height, width), float32, and returns an
+    The module's `forward` takes (*sample_shape, batch, num_outputs, height, width), float32, and returns an
     `ImageDistribution`. A module with state that is no gradient parameter defines `after_step(scored, gather)`, which is
     called after each training step; `scored` has the step's `likelihood`, `target` and `mask`, and `gather` joins tensors
     of all processes along their first axis. One whose state belongs to the weights defines `measured(scored)` and
     `freeze(*sums)` too, by which it is made anew, from training images, before weights are validated or kept.
 
     Attributes:
-        outputs: channels that the decoder makes for each channel of the image.
         unbounded: whether it scores any real number, and not pixels from 0 to 1 alone; one that does not say so does not.
+        whole_levels: whether it scores whole grey levels alone; one that does not say so does not.
     """
 
-    outputs: int
+    def num_outputs(self, channels: int) -> int:
+        """Channels that the decoder makes for images of so many."""
+        ...
 
     def build(self, channels: int = 1) -> nn.Module:
         """The module for images of so many channels."""
@@ -136,7 +138,8 @@ class _GaussianHead(nn.Module):
 class Bernoulli:
     """Bernoulli pixels on logits: a probability on binary images, a surrogate (cross-entropy) on grey ones."""
 
-    outputs = 1
+    def num_outputs(self, channels: int) -> int:
+        return channels
 
     def build(self, channels: int = 1) -> nn.Module:
         return _BernoulliHead()
@@ -156,8 +159,10 @@ class Gaussian:
 
     sigma: float = leaf(0.5, "standard deviation of a pixel, in grey values from 0 to 1", gt=0, le=10)
     learn_sigma: bool = leaf(True, "learn the standard deviation, starting from --sigma")
-    outputs = 1
     unbounded = True
+
+    def num_outputs(self, channels: int) -> int:
+        return channels
 
     def build(self, channels: int = 1) -> nn.Module:
         return _GaussianHead(self.sigma, self.learn_sigma)

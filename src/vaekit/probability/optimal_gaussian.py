@@ -97,8 +97,10 @@ def _per_image(values: Tensor) -> Tensor:
 class OptimalGaussian:
     """Normal pixels whose one variance is the training images' mean squared error (Rybkin et al. 2021, arXiv:2006.13202)."""
 
-    outputs = 1
     unbounded = True
+
+    def num_outputs(self, channels: int) -> int:
+        return channels
 
     def build(self, channels: int = 1) -> nn.Module:
         return OptimalGaussianHead()

@@ -75,7 +75,7 @@ def assemble(
             f"the encoder makes {tuple(features.shape)} of 2 images; it must make (2, features), so flatten its output"
         )
     made = _tried(decoder, torch.zeros(2, latent_dim, device=device), "decoder")
-    wanted = (scored.outputs * shape[0], *shape[1:])
+    wanted = (scored.num_outputs(shape[0]), *shape[1:])
     if tuple(made.shape) != (2, *wanted):
         raise InputError(
             f"the decoder makes {tuple(made.shape)} of 2 latents; it must make {(2, *wanted)}, channels before rows"

@@ -57,7 +57,7 @@ def show_mean(model: Model, likelihood: Likelihood, images: Images) -> None:
         InputError: when the mean of the likelihood is neither a sigmoid of one output for each pixel nor the output itself.
     """
     by_sigmoid = isinstance(likelihood, Bernoulli)
-    if likelihood.outputs != 1 or not (by_sigmoid or getattr(likelihood, "unbounded", False)):
+    if not (by_sigmoid or getattr(likelihood, "unbounded", False)):
         name = LIKELIHOODS.name_of(likelihood)
         fitting = [each for each in LIKELIHOODS if getattr(LIKELIHOODS[each], "unbounded", False)]
         raise InputError(
