@@ -28,7 +28,7 @@ def explore_verb(parser: Parser, words: list[str]) -> None:
         metavar="PATH",
         help="own images on the map in place of the run's: a folder or archive of images, .npy, or .npz with labels",
     )
-    parser.number("--port", None, "port to listen on", least=0, most=65535, unset="8420, or the next that is free")
+    parser.number("--port", None, "port to listen on", least=0, most=65535, unset="8420 or the next free")
     parser.add_argument(
         "--host", metavar="NAME", default="127.0.0.1", help="address to listen on [127.0.0.1: this machine alone]"
     )
