@@ -35,7 +35,11 @@ REFUSED = [
     (GREY, {"likelihood": "discretized-logistic", "binarization": "dequantize"}, "choose --binarization none"),
     (FRACTIONS, {"likelihood": "logistic-mixture"}, "--likelihood logistic-mixture: 'own' has fractional pixels"),
     (BINARY, {"likelihood": "logistic-mixture"}, "--likelihood logistic-mixture: the targets are only black and white"),
-    (GREY, {"likelihood": "logistic-mixture", "binarization": "dequantize"}, "logistic-mixture scores whole grey levels"),
+    (
+        GREY,
+        {"likelihood": "logistic-mixture", "binarization": "dequantize"},
+        "logistic-mixture scores whole grey levels",
+    ),
     (FRACTIONS, {"likelihood": "gaussian", "binarization": "dequantize"}, "'own' has fractional pixels"),
     (BINARY, {"likelihood": "gaussian", "binarization": "dequantize"}, "--likelihood bernoulli"),
     (BINARY, {"likelihood": "continuous-bernoulli"}, "choose bernoulli"),
