@@ -359,3 +359,30 @@ def test_a_whole_pass_has_the_same_bits_each_time(threads: int) -> None:
     first = passed()
     for _ in range(29):
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(passed(), first, strict=True))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv2d(32, 64, 3, 2, 1),
+        Conv2d(64, 64, 3, 1, 1),
+        Conv2d(1, 32, 3, 2, 1),
+        Conv2d(32, 3, 3, 1, 1),
+        ConvTranspose2d(64, 32, 3, 2, 1, 1),
+        ConvTranspose2d(32, 1, 3, 1, 1),
+    ],
+    ids=str,
+)
+def test_what_they_return_may_be_changed_in_place(layer: torch.nn.Module, wanted: bool) -> None:
+    """Blocks go on with activations in place, which autograd allows of no view that a function of one's own returns."""
+    torch.manual_seed(0)
+    x = torch.randn(8, layer.in_channels, 48, 48)
+    grads = []
+    for after in (torch.nn.ELU(inplace=True), torch.nn.ELU()):
+        with library.using(wanted):
+            with torch.autocast("cpu", torch.bfloat16):
+                y = after(layer(x))
+            grads.append(torch.autograd.grad(y.float().square().sum(), list(layer.parameters())))
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=1e-2 * theirs.abs().max().item())

@@ -219,8 +219,8 @@ def _smaller(big: Pair, weight: Pair, stride: Pair, padding: Pair) -> tuple[int,
 
 
 def _channels_last(shape: Sequence[int]) -> Tensor:
-    n, channels, height, width = shape
-    return torch.empty((n, height, width, channels), dtype=torch.bfloat16, device="cpu").permute(0, 3, 1, 2)
+    """Memory for images, and no view of other memory: such a view, once returned, may not be changed in place."""
+    return torch.empty(tuple(shape), dtype=torch.bfloat16, device="cpu", memory_format=torch.channels_last)
 
 
 def _floats(shape: Sequence[int]) -> Tensor:

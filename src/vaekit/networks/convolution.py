@@ -320,7 +320,9 @@ def _by_taps(x: Tensor, w: Tensor, b: Tensor | None, padding: Pair) -> Tensor:
             total[:, :, top : top + h, left : left + width] += planes[i, j]
     top, left = _mirrored((k, m), padding)
     total = total[:, :, top : total.shape[2] - top, left : total.shape[3] - left]
-    return _channels_last(total.transpose(0, 1).to(x.dtype))
+    # no view of other memory, so that what follows may change it in place
+    found = torch.empty((n, d, *total.shape[2:]), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    return found.copy_(total.transpose(0, 1))
 
 
 def _weight_grad(big: Tensor, small: Tensor, w: Tensor, stride: Pair, padding: Pair) -> Tensor:
