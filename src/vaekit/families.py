@@ -73,6 +73,9 @@ FAMILIES: dict[str, Family] = {
     "Hamiltonian VAE": Family({"model": "hamiltonian"}, "Caterini et al. 2018"),
     "Riemannian Hamiltonian VAE": Family({"model": "riemannian"}, "Chadebec et al. 2020"),
     "hierarchical VAE": Family({"model": "hierarchical"}, "Sonderby et al. 2016; Child 2021"),
+    "hierarchical VAE, balanced levels": Family(
+        {"model": "hierarchical", "objective": "balanced"}, "Vahdat and Kautz 2020"
+    ),
     "VQ-VAE": Family({"model": "vq"}, "van den Oord et al. 2017"),
     "RQ-VAE": Family({"model": "vq", "quantizer": "residual"}, "Lee et al. 2022"),
     "FSQ-VAE": Family({"model": "vq", "quantizer": "fsq"}, "Mentzer et al. 2024"),

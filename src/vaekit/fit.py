@@ -65,7 +65,20 @@ def check_fit(config: Config, info: DataInfo) -> list[str]:
             f"--likelihood {name}: the targets are only black and white, where a density has no upper limit and its nats "
             "compare with nothing; --likelihood bernoulli is a probability"
         )
-    return [*found, *_scale_advice(likelihood, name)]
+    return [*found, *_scale_advice(likelihood, name), *_schedule_advice(config)]
+
+
+def _schedule_advice(config: Config) -> list[str]:
+    """On a weight that is still growing when the training ends."""
+    epochs = config.training.epochs
+    ends, later = config.factors(epochs), config.factors(1000.5 * epochs)
+    options = {"beta": "beta-warmup-epochs", "evenness": "even-epochs", "capacity": "capacity-epochs"}
+    return [
+        f"--{options.get(name, name)}: {name} still grows when the training ends after {epochs:g} epochs, and is then at "
+        f"{factor:.2g} of its value; no weights are selected by validation before; give fewer, or more --epochs"
+        for name, factor in ends.items()
+        if factor < 1.0 and later[name] == 1.0
+    ]
 
 
 def _check_target(config: Config) -> None:

@@ -20,6 +20,7 @@ from vaekit.networks.conv import Conv
 from vaekit.networks.mlp import MLP
 from vaekit.networks.residual import Residual
 from vaekit.objectives.adversarial.vae_gan import VaeGan
+from vaekit.objectives.balanced import Balanced
 from vaekit.objectives.elbo import Elbo
 from vaekit.objectives.schedules import BETA_SCHEDULES, BetaSchedule, Constant
 from vaekit.objectives.table import OBJECTIVES, Objective
@@ -98,6 +99,11 @@ class Config:
     objective: Objective = choice(OBJECTIVES, Elbo, "what is minimized")
     beta_schedule: BetaSchedule = choice(BETA_SCHEDULES, Constant, "how the objective's beta changes over the epochs")
     training: Training = field(default_factory=Training)
+
+    def factors(self, epochs: float) -> dict[str, float]:
+        """What the objective's numbers are multiplied by after so many epochs; those that are not named, by 1."""
+        own = self.objective.factors(epochs)
+        return {**own, "beta": self.beta_schedule(epochs) * own.get("beta", 1.0)}
 
     def check_combination(self) -> None:
         """Refuse choices that do not go together.
@@ -182,7 +188,11 @@ PRESETS: dict[str, tuple[str, Config]] = {
     ),
     "hierarchical": (
         "deep latents for small images: 32 latents, then maps of 4x7x7 and 2x14x14 of them (of 28x28 pixels)",
-        Config(model=HierarchicalConfig(), training=Training(epochs=20, gradient_clip=200.0)),
+        Config(
+            model=HierarchicalConfig(),
+            objective=Balanced(),
+            training=Training(epochs=20, gradient_clip=200.0),
+        ),
     ),
     "hierarchical-cifar": (
         "CIFAR-10 on a GPU: 21 levels of maps of latents of 4x4 to 16x16, mixtures of logistics for whole grey levels",
@@ -198,6 +208,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
                 activation="silu",
                 likelihood=LogisticMixture(pixel_components=10),
             ),
+            objective=Balanced(),
             training=Training(epochs=100, batch_size=64, learning_rate=1e-3, gradient_clip=200.0, ema_decay=0.999),
         ),
     ),

@@ -178,6 +178,13 @@ WALLS = {
     "two-players": {"objective": "wall-factor"},
     "free-bits": {"objective": "free-bits", "free-bits": 0.5, "ema-decay": 0.9},
     "capacity": {"objective": "capacity", "capacity-epochs": 2},
+    "balanced-levels": {
+        "model": "hierarchical",
+        "widths": "4,6",
+        "objective": "balanced",
+        "even-epochs": 1,
+        "hidden": None,
+    },
     "batch-normalization": {"network": "residual", "widths": "4,8", "normalization": "batch", "hidden": None},
     "settled": {
         "network": "residual",

@@ -72,8 +72,8 @@ def idle_levels(evidence: Evidence) -> Iterator[Finding]:
         f"{used} of {several(len(rates), 'level')} of latents {'is' if used == 1 else 'are'} in use.",
         f"On {evidence.codes.count} {evidence.split} images the levels had, from the one that is drawn first, "
         f"{' + '.join(f'{rate:.1f}' for rate in rates)} nats of rate.",
-        "A level may still come into use: train longer, --epochs, or let the rate cost less at first, --beta-schedule "
-        "linear. If it does not, fewer --levels say the same in less time.",
+        "Let all levels come into use before the rate has its full price, --objective balanced, and train longer, --epochs. "
+        "If one does not, fewer --levels say the same in less time.",
         f"level {span(idle)}" if len(idle) == 1 else f"levels {span(idle)}",
         {"idle": idle, "rates_nats": rates},
     )

@@ -67,11 +67,13 @@ class Objective(Protocol):
         reads_images: whether it compares images itself, by means that are made for their full size.
     """
 
-    scope: Literal["image", "batch"]
     uses: frozenset[str]
     fits_prior: bool
     selects: Literal["elbo_nats", "iw_elbo_nats"] | None
     reads_images: bool
+
+    @property
+    def scope(self) -> Literal["image", "batch"]: ...
 
     @property
     def needs(self) -> frozenset[str]: ...

@@ -214,7 +214,7 @@ class Trainer:
 
     def _factors_at(self, step: int) -> dict[str, float]:
         epochs = step * self.settings.batch_size / self.order.num_images
-        return {"beta": self.run.config.beta_schedule(epochs), **self.objective.factors(epochs)}
+        return self.run.config.factors(epochs)
 
     def _hyper_at(self, step: int) -> dict[str, float]:
         factors = self._factors_at(step)
