@@ -49,6 +49,9 @@ MISLEADING = [
     (COLOUR, {"likelihood": "bernoulli"}, "--likelihood bernoulli: on colour", "discretized-logistic is a prob"),
     (replace(COLOUR, whole=False), {"likelihood": "bernoulli"}, "--likelihood bernoulli: on colour", "continuous-b"),
     (GREY, {"likelihood": "bernoulli", "binarization": "dequantize"}, "on dequantized pixels", "continuous-bern"),
+    (GREY, {"beta_schedule": "linear", "epochs": 4.0}, "--beta-warmup-epochs 5: beta still grows", "--epochs 4"),
+    (GREY, {"objective": "capacity", "epochs": 4.0}, "--capacity-epochs 10: capacity still grows", "--epochs 4"),
+    (GREY, {"objective": "balanced", "epochs": 1.5}, "--even-epochs 2: evenness and beta still grow", "--epochs 1.5"),
     (GREY, {"likelihood": "continuous-bernoulli"}, "black or white throughout", "--binarization dequantize"),
     (BINARY, {"likelihood": "gaussian"}, "--likelihood gaussian: the targets are only black", "--likelihood bernoulli"),
     (BINARY, {"likelihood": "optimal-gaussian"}, "no upper limit", "--likelihood bernoulli"),
@@ -85,6 +88,12 @@ def test_what_misleads_has_one_sentence(info: DataInfo, given: dict[str, Any], w
     assert what in sentence
     assert better in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("cycle", [3.0, 5.0, 7.0])
+def test_a_schedule_that_comes_again_is_no_schedule_that_was_cut_off(cycle: float) -> None:
+    for epochs in (1.0, 5.0, 21.0):
+        assert found(GREY, beta_schedule="cyclical", beta_cycle_epochs=cycle, epochs=epochs) == []
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vaekit.config import flags
 from vaekit.data.binarization import Dequantize
 from vaekit.data.images import DataInfo
 from vaekit.errors import InputError
@@ -69,16 +70,21 @@ def check_fit(config: Config, info: DataInfo) -> list[str]:
 
 
 def _schedule_advice(config: Config) -> list[str]:
-    """On a weight that is still growing when the training ends."""
-    epochs = config.training.epochs
-    ends, later = config.factors(epochs), config.factors(1000.5 * epochs)
-    options = {"beta": "beta-warmup-epochs", "evenness": "even-epochs", "capacity": "capacity-epochs"}
-    return [
-        f"--{options.get(name, name)}: {name} still grows when the training ends after {epochs:g} epochs, and is then at "
-        f"{factor:.2g} of its value; no weights are selected by validation before; give fewer, or more --epochs"
-        for name, factor in ends.items()
-        if factor < 1.0 and later[name] == 1.0
-    ]
+    """On numbers of the objective that still grow when the training ends."""
+    epochs, found = config.training.epochs, []
+    for growing, part in (
+        (lambda at: {"beta": config.beta_schedule(at)}, config.beta_schedule),
+        (config.objective.factors, config.objective),
+    ):
+        unsettled = [name for name, factor in growing(epochs).items() if factor < 1.0]
+        over = [flag for flag in flags(part) if flag.name.endswith("_epochs")]
+        if unsettled and over and not getattr(part, "repeats", False):
+            what = f"{' and '.join(unsettled)} still {'grows' if len(unsettled) == 1 else 'grow'}"
+            found.append(
+                f"{over[0].option} {over[0].value:g}: {what} when the training ends after --epochs {epochs:g}, and until then "
+                "no weights are selected by validation; give fewer of the first or more of the second"
+            )
+    return found
 
 
 def _check_target(config: Config) -> None:

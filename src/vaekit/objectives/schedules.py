@@ -12,6 +12,8 @@ BETA_SCHEDULES = Table("beta schedule", "vaekit.objectives")
 
 
 class BetaSchedule(Protocol):
+    """An entry; one that never settles at 1 says so by an attribute ``repeats`` that is true."""
+
     def __call__(self, epochs: float) -> float:
         """The factor of beta after so many epochs."""
         ...
@@ -43,6 +45,7 @@ class Cyclical:
     """Again and again from 0 to beta, holding there for the second half of each cycle (Fu et al. 2019)."""
 
     beta_cycle_epochs: float = leaf(5.0, "epochs of one cycle", gt=0, le=1e6)
+    repeats = True
 
     def __call__(self, epochs: float) -> float:
         return min(1.0, 2.0 * (epochs % self.beta_cycle_epochs) / self.beta_cycle_epochs)
