@@ -81,8 +81,8 @@ def _schedule_advice(config: Config) -> list[str]:
         if unsettled and over and not getattr(part, "repeats", False):
             what = f"{' and '.join(unsettled)} still {'grows' if len(unsettled) == 1 else 'grow'}"
             found.append(
-                f"{over[0].option} {over[0].value:g}: {what} when the training ends after --epochs {epochs:g}, and until then "
-                "no weights are selected by validation; give fewer of the first or more of the second"
+                f"{over[0].option} {over[0].value:g}: {what} when the training ends after --epochs {epochs:g}, and until "
+                "then no weights are selected by validation; give fewer of the first or more of the second"
             )
     return found
 
