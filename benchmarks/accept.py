@@ -229,11 +229,12 @@ def hands(fresh: bool) -> Iterator[Line]:
 def deep(fresh: bool) -> Iterator[Line]:
     """The newest records of benchmarks/hierarchical.py and guidance.py, and all of progressive.py, whose settings differ."""
     for file in _newest("hierarchical"):
-        nll = {row["row"]: row["nll_nats"] for row in json.loads(file.read_text())["rows"]}
+        rows = {row["row"]: row for row in json.loads(file.read_text())["rows"]}
         for name in ("two", "three", "five"):
-            if name in nll:
-                gain = min(nll["conv"], nll["one"]) - nll[name]
-                yield Line(f"{name} levels below one at equal time, NLL", gain, 0.0, "nats", True, file.name)
+            gain = min(rows["conv"]["nll_nats"], rows["one"]["nll_nats"]) - rows[name]["nll_nats"]
+            yield Line(f"{name} levels below one at equal time, NLL", gain, 0.0, "nats", True, file.name)
+            least = min(rows[name]["rate_by_level_nats"])
+            yield Line(f"{name} levels all in use: least rate of one", least, 0.5, "nats", True, file.name)
     for file in _records("progressive"):
         found = {row["arm"]: row["test_elbo_nats"] for row in json.loads(file.read_text())["results"]}
         gain = found["progressive"] - found["direct"]

@@ -149,6 +149,13 @@ def test_a_choice_that_is_there_keeps_its_settings() -> None:
 def test_a_leaf_of_another_choice_is_refused() -> None:
     with pytest.raises(InputError, match=r"^option --hidden belongs to --network mlp, which is not chosen"):
         set_flags(Config(), {"hidden": "10"})
+    with pytest.raises(InputError, match=r"^option --no-learn-sigma belongs to --likelihood gaussian, which is not"):
+        set_flags(Config(), {"learn_sigma": False})
+    deep = set_flags(Config(), {"model": "hierarchical"})
+    with pytest.raises(
+        InputError, match=r"^option --prior belongs to --model hamiltonian, .* or vae, .*; add --model vae$"
+    ):
+        set_flags(deep, {"prior": "vamp"})  # what is chosen where nothing is said, and not what comes first
     with pytest.raises(InputError, match=r"^option '--latnet-dim' is unknown; did you mean '--latent-dim'\?$"):
         set_flags(Config(), {"latnet_dim": 3})
 
