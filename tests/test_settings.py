@@ -71,7 +71,7 @@ def test_choice_beats_preset_and_leaf_beats_choice() -> None:
 def test_a_leaf_that_the_choice_does_not_have_is_refused() -> None:
     with pytest.raises(
         InputError,
-        match=r"^option --beta belongs to --objective dip-vae, elbo, .* or vae-gan, which is",
+        match=r"^option --beta belongs to --objective balanced, dip-vae, .* or vae-gan, which is",
     ):
         configure("conv", objective="iwae", beta=2)
 
