@@ -19,10 +19,10 @@ _LEAST = 1e-6  # nats; divided by where there is no rate at all
 class Balanced(SinglePlayer):
     """Distortion + beta * sum over L levels of w_l rate_l, with w_l from the level's share of the rate to 1 (NVAE).
 
-    "NVAE: a deep hierarchical variational autoencoder" (Vahdat and Kautz 2020, arXiv:2007.03898), appendix A, balances its
-    levels by w_l = L rate_l / sum of all rates, a constant to the gradient, while beta warms up: a level of little rate pays
-    little for more, so that none is given up before it is of use. Rates are means over the images of a batch, of all
-    processes together. There levels are weighted by their sizes too, and the balance ends at once; here
+    "NVAE: a deep hierarchical variational autoencoder" (Vahdat and Kautz 2020, arXiv:2007.03898) balances its levels
+    by w_l = L rate_l / sum of all rates, a constant to the gradient, while beta warms up: a level of little rate pays little
+    for more, so that none is given up before it is of use. Rates are means over the images of a batch, of all processes
+    together. There levels are weighted by their sizes too, and the balance ends at once; here
     w_l = e + (1 - e) L rate_l / sum of all rates, where the evenness e grows in a line over the first epochs, and beta with
     it. With both grown this is the bound itself. The best validation ELBO is looked for from then on.
     """
