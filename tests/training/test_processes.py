@@ -106,8 +106,8 @@ def single(out: Path, **more: Any) -> Run:
 def assert_close_runs(found: Run, expected: Run) -> None:
     """Records and weights up to the order of floating-point sums.
 
-    A sum of 32 terms taken in two halves differs by a few parts in 10^7; twelve steps of Adam carry that on. A rate near 0 is
-    what is left of terms near 1, which are rounded by 6e-8 each.
+    A sum of 32 terms taken in two halves differs by a few parts in 10^7; twelve steps of Adam carry that on. A rate near 0
+    is what is left of terms near 1, which are rounded by 6e-8 each.
     """
     for ours, theirs in zip(timeless(found.metrics()), timeless(expected.metrics()), strict=True):
         for split in ("train", "val"):
