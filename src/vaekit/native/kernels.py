@@ -1,14 +1,13 @@
 """Parts of bf16 convolutions in channels-last memory, by the kernels.
 
-A convolution leads from `big` (N, C, H, W) to `small` (N, D, h, w) by a weight (D, C, K, L). Times, on 2 Zen 4 cores and of
-batches of 128, beside those of oneDNN or of products, as `vaekit.networks.convolution` has them otherwise:
+A convolution leads from `big` (N, C, H, W) to `small` (N, D, h, w) by a weight (D, C, K, L). There are kernels for
 
-- The gradient of the weight: 2.6 for 4.9 ms (32 channels at 28x28 and 64 at 14x14), 1.6 for 2.8 ms (64 and 64, at 14x14 and
-  7x7), 0.7 for 1.3 ms (32 and 64, the same). It is float32 to the end, where oneDNN's is rounded to bf16.
-- Back to the larger image, with stride 2 and the zeros of a ReLU: 2.6 for 3.5 ms, 1.2 for 1.7 ms, 0.6 for 1.1 ms (the same
-  three). With stride 1 oneDNN is as fast.
-- One to four channels read, 1 to 32 at 28x28, stride 2: not measured alone.
-- Few output channels with stride 1, 32 to 1 at 28x28: 0.5 for 1.1 ms forward, 0.8 for 1.2 ms both gradients.
+- the gradient of the weight, float32 to the end, where oneDNN's is rounded to bf16;
+- the way back to the larger image with a stride beyond 1, and the zeros of a ReLU; with stride 1 oneDNN is as fast;
+- convolutions that read one to four channels, forward and the gradient of their weight;
+- convolutions of stride 1 that make one to four, forward and both gradients.
+
+benchmarks/kernels.py times them against what `vaekit.networks.convolution` does otherwise (docs/speed.md).
 
 Images too large for the caches are left to others. Every function returns None where the kernels do not serve; results are
 the same bits for the same number of threads.

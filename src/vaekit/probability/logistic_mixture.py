@@ -17,10 +17,8 @@ from vaekit.noise import Noise
 from vaekit.probability.likelihoods import LIKELIHOODS, Measure, uniform_like
 from vaekit.probability.logistic import level_at, log_mass, mean_level
 
-_NARROWEST, _WIDEST = (
-    -8.0,
-    2.0,
-)  # logarithms of scales, in grey values from 0 to 1: a twelfth of a level to seven ranges
+# logarithms of scales, in grey values from 0 to 1: a twelfth of a level, and seven times the range
+_NARROWEST, _WIDEST = -8.0, 2.0
 _FIRST = 0.6  # of the way between them: a scale of 0.14
 _MIDDLE = 0.5
 
@@ -46,9 +44,10 @@ class LogisticMixtureImage:
 
     @property
     def mean(self) -> Tensor:
-        """The mean over the levels, in [0, 1]; where tails are cut by black or white, as if channels were cut apart.
+        """The mean over the levels, in [0, 1], of the shape of images.
 
-        Channels before are at their own component's mean.
+        It is that of the first channel; of a later one as far as those before it, which are put at their component's mean,
+        are not cut at black or white.
         """
         found: list[Tensor] = []
         for channel in range(self.loc.shape[-3]):
@@ -111,9 +110,8 @@ class _LogisticMixtureHead(nn.Module):
         parts = output.unflatten(-3, (self.components, -1)).split((1, self.channels, self.channels, pairs), -3)
         logits, loc, log_scale, coupling = parts
         width, rise = _WIDEST - _NARROWEST, math.log(_FIRST / (1.0 - _FIRST))
-        log_scale = (
-            _NARROWEST + width * (log_scale / (width * _FIRST * (1.0 - _FIRST)) + rise).sigmoid()
-        )  # of slope 1 at 0
+        slope = width * _FIRST * (1.0 - _FIRST)  # divided by, so that it is 1 at outputs of 0
+        log_scale = _NARROWEST + width * (log_scale / slope + rise).sigmoid()
         return LogisticMixtureImage(logits, loc + self.start, log_scale, coupling.tanh())
 
 
