@@ -273,7 +273,8 @@ def test_own_images_that_do_not_fit(capsys: Capture, folder: Path, trained_run: 
     assert refused(capsys, *words, "rgb.npy") == (
         "--images 'rgb.npy': shape (3, 8, 8) is not the model's (1, 8, 8) (channels, height, width); resize the images"
     )
-    assert refused(capsys, *words, "gone.npy") == "data file 'gone.npy' does not exist; check the path"
+    for gone in ("gone.npy", "gone.png", "no/where"):
+        assert refused(capsys, *words, gone) == f"--images {gone!r} does not exist; check the path"
     assert refused(capsys, "interpolate", trained_run.path, "--out", "x.png", "--images", "one.npy") == (
         "--images 'one.npy': 1 image is too few to walk between; give at least 2"
     )

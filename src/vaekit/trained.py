@@ -190,6 +190,8 @@ class Trained:
         """
         text, path = str(given), Path(given).expanduser()
         named = f"{flag} {text!r}"
+        if (path.suffix or "/" in text) and not path.exists():  # no set has an ending
+            raise InputError(f"{named} does not exist; check the path")
         channels, height, width = self.info.seen_shape
         resize = self.config.data.sizing.resize
         colour: Literal["grey", "rgb"] = "grey" if channels == 1 else "rgb"
