@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from vaekit.data.download import VARIABLE
 from vaekit.data.images import Splits
 from vaekit.data.splits import load_splits
+from vaekit.native import library
 from vaekit.runs import Run
 
 
@@ -84,3 +87,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, made the present one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def kernels_here() -> Iterator[None]:
+    """The kernels can be used; the number of threads is one again afterwards."""
+    if problem := library.problem():
+        pytest.skip(problem)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def in_use(kernels_here: None) -> Iterator[None]:
+    """Within the test, the kernels are used."""
+    with library.using(True):
+        yield
